@@ -1,0 +1,1 @@
+"""The face: the only package that imports click. One thin file per command."""

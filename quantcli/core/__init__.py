@@ -1,0 +1,1 @@
+"""Numerics of quantization: types, parameters, affine mapping, statistics, metrics. numpy only."""

@@ -1,0 +1,101 @@
+"""The affine mapping between floats and integers.
+
+``q = clip(round_half_even(x / scale) + zero_point, qmin, qmax)`` and ``x̂ = scale · (q − zero_point)``:
+ONNX QuantizeLinear/DequantizeLinear (ai.onnx opset 21), bit for bit as the CPU kernels compute them
+(division in float32, rounding half to even, then saturation).
+
+Invariants: 0 is exactly representable; a range of width 0 around 0 gives scale 1; scales never fall below
+``MIN_SCALE``, so that products of an activation and a weight scale stay normal float32 numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quantcli.core.spec import QuantParams, QuantSpec
+
+MIN_SCALE = np.float32(2.0**-62)
+"""Smallest scale: the product of two is 2^-124, still a normal float32 (the smallest is 2^-126)."""
+
+
+def params_from_range(rmin: np.ndarray | float, rmax: np.ndarray | float, spec: QuantSpec) -> QuantParams:
+    """Parameters that cover [rmin, rmax] and 0.
+
+    Args:
+        rmin: Lower end, scalar or (channels,) as ``spec`` says.
+        rmax: Upper end, same shape, not below ``rmin``.
+        spec: Wanted form.
+
+    Returns:
+        Scale in float32 and zero point; computed in float64 and rounded once.
+
+    Raises:
+        ValueError: A bound is not finite, or rmin > rmax.
+
+    Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", section 3 (zero point nudged to an integer).
+    """
+    lo = np.minimum(np.asarray(rmin, dtype=np.float64), 0.0)
+    hi = np.maximum(np.asarray(rmax, dtype=np.float64), 0.0)
+    if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
+        raise ValueError("a range must be finite")
+    if (np.asarray(rmin) > np.asarray(rmax)).any():
+        raise ValueError("a range must not be empty")
+    qmin, qmax = spec.qmin, spec.qmax
+    if spec.symmetric:
+        if spec.dtype.signed:
+            middle, half = 0, qmax
+        else:
+            middle, half = (qmax + 1) // 2, qmax // 2
+        # An unsigned type spends no codes on the negative side of a tensor that has none.
+        nonnegative = (not spec.dtype.signed) & (lo >= 0)
+        bound = np.maximum(-lo, hi)
+        scale64 = np.where(nonnegative, hi / (qmax - qmin), bound / half)
+        zero = np.where(nonnegative, qmin, middle)
+        scale = _usable(scale64)
+    else:
+        scale = _usable((hi - lo) / (qmax - qmin))
+        zero = np.clip(np.rint(qmin - lo / scale.astype(np.float64)), qmin, qmax)
+    return QuantParams(spec=spec, scale=scale, zero_point=zero.astype(spec.dtype.storage))
+
+
+def _usable(scale: np.ndarray) -> np.ndarray:
+    """Float32 scales: 1 where the range was empty, never below MIN_SCALE."""
+    return np.where(scale == 0, np.float32(1), np.maximum(scale.astype(np.float32), MIN_SCALE)).astype(np.float32)
+
+
+def broadcastable(params: QuantParams, ndim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and zero point shaped to broadcast over a tensor of ``ndim`` axes."""
+    if params.spec.axis is None:
+        return params.scale, params.zero_point
+    shape = [1] * ndim
+    shape[params.spec.axis] = -1
+    return params.scale.reshape(shape), params.zero_point.reshape(shape)
+
+
+def quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
+    """Integers of ``x`` (float32, any shape), in ``params.spec.dtype.storage``."""
+    scale, zero = broadcastable(params, x.ndim)
+    with np.errstate(over="ignore"):  # an infinite quotient saturates, as the kernel does
+        q = np.rint(x.astype(np.float32) / scale).astype(np.float64) + zero
+    return np.clip(q, params.spec.qmin, params.spec.qmax).astype(params.spec.dtype.storage)
+
+
+def dequantize(q: np.ndarray, params: QuantParams) -> np.ndarray:
+    """Float32 values of integers ``q`` (any shape)."""
+    scale, zero = broadcastable(params, q.ndim)
+    return ((q.astype(np.int64) - zero.astype(np.int64)).astype(np.float32) * scale).astype(np.float32)
+
+
+def fake_quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
+    """``dequantize(quantize(x))``: what is left of ``x`` (float32, any shape)."""
+    return dequantize(quantize(x, params), params)
+
+
+def representable_range(params: QuantParams) -> tuple[float, float]:
+    """Smallest and largest value of a per-tensor form, in the tensor's unit."""
+    scale, zero = np.float32(params.scale), int(params.zero_point)
+    return (
+        float(scale * np.float32(params.spec.qmin - zero)),
+        float(scale * np.float32(params.spec.qmax - zero)),
+    )

@@ -1,0 +1,80 @@
+"""What is wanted of a tensor (QuantSpec) and what was found for it (QuantParams)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantcli.core.dtypes import QType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantSpec:
+    """The wanted form of a quantized tensor.
+
+    Attributes:
+        dtype: Integer type.
+        symmetric: Zero point fixed at the middle of the type's range (0 for signed types, 2^(bits-1) for
+            unsigned ones; 0 for unsigned types of tensors that cannot be negative).
+        axis: Channel axis for per-channel granularity; None for per-tensor.
+        narrow: Use [-qmax, qmax] of a signed type, so that negation is exact.
+    """
+
+    dtype: QType
+    symmetric: bool = False
+    axis: int | None = None
+    narrow: bool = False
+
+    @property
+    def qmin(self) -> int:
+        """Smallest value used."""
+        return -self.dtype.qmax if self.narrow and self.dtype.signed else self.dtype.qmin
+
+    @property
+    def qmax(self) -> int:
+        """Largest value used."""
+        return self.dtype.qmax
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether there is one scale per channel."""
+        return self.axis is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantParams:
+    """Scale and zero point: ``x ≈ scale · (q − zero_point)``.
+
+    Attributes:
+        spec: The form these parameters belong to.
+        scale: float32, shape () per tensor or (channels,); finite and > 0.
+        zero_point: ``spec.dtype.storage``, same shape as ``scale``.
+    """
+
+    spec: QuantSpec
+    scale: np.ndarray
+    zero_point: np.ndarray
+
+    def __post_init__(self) -> None:
+        scale = np.asarray(self.scale, dtype=np.float32).copy()
+        zero_point = np.asarray(self.zero_point, dtype=self.spec.dtype.storage).copy()
+        if scale.shape != zero_point.shape or scale.ndim != int(self.spec.per_channel):
+            raise ValueError(f"scale {scale.shape} and zero point {zero_point.shape} do not fit {self.spec}")
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            raise ValueError("scales must be finite and positive")
+        scale.setflags(write=False)
+        zero_point.setflags(write=False)
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "zero_point", zero_point)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, QuantParams)
+            and self.spec == other.spec
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.spec, self.scale.tobytes(), self.zero_point.tobytes()))

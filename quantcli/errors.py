@@ -1,0 +1,103 @@
+"""Errors with stable codes and exit codes, as data.
+
+Every error a user can meet has a code. ``ERROR_CODES`` says what each one means, and
+``quantcli explain CODE`` and the docs are made from it. This module imports nothing of quantcli.
+
+Exit codes: 0 done · 1 only when a gate failed · 2 usage or configuration · 3 input (model, data,
+calibration) · 4 run time or output · 70 a bug of ours · 130/143 interrupted.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_GATE_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INPUT = 3
+EXIT_FAILURE = 4
+EXIT_BUG = 70
+EXIT_SIGINT = 130
+EXIT_SIGTERM = 143
+
+
+class QuantcliError(Exception):
+    """An error that is the user's to know: what, why, and what to do.
+
+    Attributes:
+        code: Stable code, a key of ``ERROR_CODES``.
+        message: What happened and why, one sentence, lower case, names quoted.
+        hint: What to do about it, or None.
+    """
+
+    exit_code = EXIT_BUG
+
+    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
+        if code not in ERROR_CODES:
+            raise KeyError(f"error code {code!r} is not in ERROR_CODES")
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(QuantcliError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = EXIT_USAGE
+
+
+class ConfigError(QuantcliError):
+    """A recipe, plan or configuration file is wrong."""
+
+    exit_code = EXIT_USAGE
+
+
+class ModelError(QuantcliError):
+    """A model is unreadable or invalid."""
+
+    exit_code = EXIT_INPUT
+
+
+class UnsupportedModelError(ModelError):
+    """A model is valid, but uses something that quantcli cannot preserve."""
+
+
+class DataError(QuantcliError):
+    """Samples or labels are unreadable, empty, or do not match the model."""
+
+    exit_code = EXIT_INPUT
+
+
+class StaleCalibrationError(QuantcliError):
+    """A calibration file belongs to another model or is not readable."""
+
+    exit_code = EXIT_INPUT
+
+
+class RuntimeFailure(QuantcliError):
+    """onnxruntime failed while it loaded or ran a model."""
+
+    exit_code = EXIT_FAILURE
+
+
+class OutputError(QuantcliError):
+    """A file could not be written, or the written model does not hold."""
+
+    exit_code = EXIT_FAILURE
+
+
+ERROR_CODES: dict[str, str] = {
+    # U: usage ---------------------------------------------------------------------------------
+    "U100": "The command line does not parse: an unknown command or option, a missing argument, a value "
+    "of the wrong kind.",
+    # C: configuration, recipes, plans -----------------------------------------------------------
+    "C101": "A selector of --include or --exclude matches nothing in the model.",
+    # M: models ----------------------------------------------------------------------------------
+    "M101": "The model file cannot be read, or is not an ONNX model.",
+    # D: data ------------------------------------------------------------------------------------
+    # K: calibration files -----------------------------------------------------------------------
+    # G: gates and comparison --------------------------------------------------------------------
+    # R: run time --------------------------------------------------------------------------------
+    "R101": "onnxruntime refuses to load the model.",
+    "R102": "onnxruntime loaded the model, but running it failed.",
+    # O: output ----------------------------------------------------------------------------------
+}

@@ -1,0 +1,1 @@
+"""Comparing two models: outputs, size, structure, latency, gates."""

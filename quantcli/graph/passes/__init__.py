@@ -1,0 +1,1 @@
+"""Preparation passes, one a file; each states its algebra and checks legality before it edits."""

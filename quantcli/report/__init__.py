@@ -1,0 +1,1 @@
+"""One report schema and its renderings."""
