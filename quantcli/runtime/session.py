@@ -96,7 +96,7 @@ class Session:
             raise RuntimeFailure(
                 "R101",
                 f"onnxruntime {ort.__version__} does not load the model: {_first_line(error)}",
-                hint="check that the file runs in onnxruntime by itself; newer opsets need a newer onnxruntime",
+                hint="check that onnxruntime runs the file by itself; newer opsets need a newer one",
             ) from error
         self.inputs = tuple(_spec(arg) for arg in self._session.get_inputs())
         self.outputs = tuple(_spec(arg) for arg in self._session.get_outputs())
@@ -124,7 +124,7 @@ class Session:
             raise RuntimeFailure(
                 "R102",
                 f"onnxruntime failed while running the model: {_first_line(error)}",
-                hint="run the float model on the same sample to see whether the data or the model is at fault",
+                hint="run the float model on the same sample: is the data at fault or the model?",
             ) from error
         return dict(zip(wanted, values, strict=True))
 
