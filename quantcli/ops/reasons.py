@@ -1,0 +1,55 @@
+"""Why a node is where it is: codes and sentences.
+
+Every node that stays in float carries one of these; ``quantcli explain CODE`` and the docs read this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REASONS: dict[str, str] = {
+    "F101": "You excluded the node (--exclude), or did not include it (--include).",
+    "F201": "The operator has no integer kernel on the target; Q/DQ around it would only add work and noise.",
+    "F202": "The target has an integer kernel for the operator, but it is slower than the float one.",
+    "F203": "A grouped convolution with more than one channel per group: the integer kernel of onnxruntime "
+    "takes about three times as long as the float one.",
+    "F204": "Both operands of the matrix product are activations: on the target an integer product gains no "
+    "time at common sizes and adds noise.",
+    "F205": "quantcli does not know the operator (another domain, or newer than its table), so it is left as "
+    "it is.",
+    "F206": "The node has a body (If, Loop, Scan); bodies are left in float, the graph around them is not.",
+    "F301": "The weight is not a constant, so it cannot be quantized ahead of time.",
+    "F302": "The data are not float32: the integer kernels of the target take scales in float32 only.",
+    "F303": "An attribute has a value that the integer kernel does not support.",
+    "F304": "The weight has a form (rank or size) that the integer kernel does not support.",
+    "F305": "The model's opset has no QuantizeLinear, and could not be raised.",
+    "F401": "The result reaches a graph output through data movement only: quantizing it would put 8-bit "
+    "noise on the output itself, which costs 3 to 12 dB and saves nothing.",
+    "F402": "An input of the node stays in float: an integer kernel needs all of them as integers.",
+    "F403": "Nobody reads the result as integers, so an integer kernel would only be followed by a conversion.",
+    "F404": "The integer max-pool is fast only between two quantized convolutions; elsewhere it is up to 70 "
+    "times slower than the float one.",
+    "F405": "The output is not read by one QuantizeLinear only, so the runtime could not fuse the node.",
+    "F501": "Calibration has no statistics for a tensor of this node (it was always empty, or was not "
+    "computed on the samples), so no range is known.",
+    "F901": "The node does not compute on floats (shapes, indices, masks): there is nothing to quantize.",
+    "F902": "The node is quantized already, or is part of a quantized form; it is left as it is.",
+}
+"""Code → what it means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why a node stays in float.
+
+    Attributes:
+        code: A key of ``REASONS``.
+        sentence: The cause in this very case.
+    """
+
+    code: str
+    sentence: str
+
+    def __post_init__(self) -> None:
+        if self.code not in REASONS:
+            raise KeyError(f"reason code {self.code!r} is not in REASONS")

@@ -1,0 +1,333 @@
+"""The operator table: one row per operator, for every format and target.
+
+Figures are times relative to the float kernel (below 1 is faster), measured on onnxruntime 1.31.1, one
+thread, AVX512-VNNI. Adding an operator is adding a row; ``tests/ops/test_table.py`` builds, quantizes, runs
+and bounds the error of every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from quantcli.ops.spec import Kernel, OpSpec, Role, Support, Trait
+
+_A, _W, _B, _I = Role.ACTIVATION, Role.WEIGHT, Role.BIAS, Role.INDEX
+
+_MS = "com.microsoft."
+
+
+def _support(ort: Support, generic: Support) -> dict[str, Support]:
+    return {"ort-cpu": ort, "generic": generic}
+
+
+def _integer(note: str = "", *, float_output: bool = False) -> Support:
+    return Support(kernel=Kernel.INTEGER, float_output=float_output, note=note)
+
+
+def _slow(note: str) -> Support:
+    return Support(kernel=Kernel.SLOW, note=note)
+
+
+def _none(note: str) -> Support:
+    return Support(kernel=Kernel.NONE, note=note)
+
+
+_PLAIN = _integer("Q/DQ by the ONNX specification")
+_PLAIN_FLOAT_OUT = _integer("Q/DQ by the ONNX specification", float_output=True)
+_LEAVE = _none("no integer meaning in ONNX")
+
+
+def _compute_rows() -> Iterable[OpSpec]:
+    yield OpSpec(
+        op_type="Conv",
+        trait=Trait.COMPUTE,
+        ports=(_A, _W, _B),
+        support=_support(
+            _integer("QLinearConv, 0.3 of float; depthwise 1.3 alone, faster in context"), _PLAIN
+        ),
+        qlinear={"ort-cpu": "QLinearConv", "generic": "QLinearConv"},
+        note="weights per channel on axis 0; needs a quantized output to fuse.",
+    )
+    yield OpSpec(
+        op_type="ConvTranspose",
+        trait=Trait.COMPUTE,
+        ports=(_A, _W, _B),
+        support=_support(_none("onnxruntime has no integer ConvTranspose (Q/DQ around it: 1.15)"), _PLAIN),
+        note="weights per channel on axis 1 (group 1 only, else per tensor).",
+    )
+    yield OpSpec(
+        op_type="Gemm",
+        trait=Trait.COMPUTE,
+        ports=(_A, _W, _B),
+        support=_support(
+            _integer("QGemm, 0.37; with float output 0.33", float_output=True), _PLAIN_FLOAT_OUT
+        ),
+        qlinear={"ort-cpu": _MS + "QGemm"},
+        note="needs transA 0, alpha and beta 1; the bias is int32 with scale float32(s_x·s_w), exactly.",
+    )
+    yield OpSpec(
+        op_type="MatMul",
+        trait=Trait.COMPUTE,
+        ports=(_A, _W),
+        rest=_A,
+        support=_support(
+            _integer("QLinearMatMul or MatMulIntegerToFloat, 0.3 of float", float_output=True),
+            _PLAIN_FLOAT_OUT,
+        ),
+        qlinear={"ort-cpu": "QLinearMatMul", "generic": "QLinearMatMul"},
+        note="weights of rank 2 per column, of higher rank per tensor; with a constant Add behind it, one "
+        "kernel with an int32 bias.",
+    )
+
+
+def _own_rows() -> Iterable[OpSpec]:
+    for op, figure in (("Add", "0.8"), ("Mul", "1.5 alone, less than leaving and re-entering integers")):
+        yield OpSpec(
+            op_type=op,
+            trait=Trait.OWN,
+            ports=(_A, _A),
+            support=_support(_integer(f"QLinear{op}, {figure}"), _PLAIN),
+            qlinear={"ort-cpu": f"{_MS}QLinear{op}"},
+            note="constant operands go through DequantizeLinear, too; both sides must be integers to fuse.",
+        )
+    for op in ("Sub", "Div"):
+        yield OpSpec(
+            op_type=op,
+            trait=Trait.OWN,
+            ports=(_A, _A),
+            support=_support(_none(f"onnxruntime has no integer {op}"), _PLAIN),
+        )
+    yield OpSpec(
+        op_type="GlobalAveragePool",
+        trait=Trait.OWN,
+        support=_support(
+            _integer("QLinearGlobalAveragePool, 0.83 with the Mul of a squeeze-excite block"), _PLAIN
+        ),
+        qlinear={"ort-cpu": _MS + "QLinearGlobalAveragePool"},
+    )
+    yield OpSpec(
+        op_type="AveragePool",
+        trait=Trait.OWN,
+        support=_support(_slow("QLinearAveragePool takes 57 times as long as the float pool"), _PLAIN),
+        note="a window that covers the whole map is rewritten as GlobalAveragePool.",
+    )
+    yield OpSpec(
+        op_type="LeakyRelu",
+        trait=Trait.OWN,
+        support=_support(_integer("QLinearLeakyRelu, 1.3 alone"), _PLAIN),
+        qlinear={"ort-cpu": _MS + "QLinearLeakyRelu"},
+    )
+    yield OpSpec(
+        op_type="PRelu",
+        trait=Trait.OWN,
+        ports=(_A, _I),
+        support=_support(_none("onnxruntime has no integer PRelu"), _PLAIN),
+    )
+    yield OpSpec(
+        op_type="Where",
+        trait=Trait.FLOAT,
+        ports=(_I, _A, _A),
+        support=_support(
+            _none("used for masks with values such as -1e9, which no 8-bit range can hold"), _LEAVE
+        ),
+    )
+    for op, low, high, ort in (
+        ("Sigmoid", 0.0, 1.0, _integer("QLinearSigmoid, 1.05 alone")),
+        ("Softmax", 0.0, 1.0, _slow("QLinearSoftmax takes 10 times as long as the float one")),
+        ("Tanh", -1.0, 1.0, _none("onnxruntime has no integer Tanh (Q/DQ around it: 1.65)")),
+    ):
+        yield OpSpec(
+            op_type=op,
+            trait=Trait.FIXED,
+            fixed_range=(low, high),
+            support=_support(ort, _PLAIN),
+            qlinear={"ort-cpu": _MS + "QLinearSigmoid"} if op == "Sigmoid" else {},
+        )
+    yield OpSpec(
+        op_type="Concat",
+        trait=Trait.SHARED,
+        rest=_A,
+        support=_support(_integer("QLinearConcat, 0.16 with Slice"), _PLAIN),
+        qlinear={"ort-cpu": _MS + "QLinearConcat"},
+        integer_opset=7,
+        note="inputs that feed nothing else take the parameters of the output, so that nothing is rounded "
+        "twice.",
+    )
+
+
+def _passthrough_rows() -> Iterable[OpSpec]:
+    moves = _integer("runs on the integers")
+    for op, integer_opset in (
+        ("Reshape", 7), ("Transpose", 7), ("Squeeze", 7), ("Unsqueeze", 7), ("Flatten", 9), ("Slice", 7),
+        ("Gather", 7), ("GatherElements", 11), ("Expand", 8), ("Tile", 7), ("Split", 7), ("DepthToSpace", 7),
+        ("SpaceToDepth", 7),
+    ):  # fmt: skip
+        yield OpSpec(
+            op_type=op,
+            trait=Trait.PASSTHROUGH,
+            integer_opset=integer_opset,
+            support=_support(moves, _PLAIN),
+        )
+    yield OpSpec(
+        op_type="MaxPool",
+        trait=Trait.PASSTHROUGH,
+        integer_opset=12,
+        support=_support(
+            _integer("free between two quantized convolutions, 70 times as long elsewhere"), _PLAIN
+        ),
+    )
+    yield OpSpec(
+        op_type="GlobalMaxPool",
+        trait=Trait.PASSTHROUGH,
+        integer_opset=99,
+        support=_support(_none("onnxruntime has no integer GlobalMaxPool"), _PLAIN),
+    )
+    for op in ("ReduceMax", "ReduceMin"):
+        yield OpSpec(
+            op_type=op,
+            trait=Trait.PASSTHROUGH,
+            integer_opset=12,
+            support=_support(moves, _PLAIN),
+        )
+    yield OpSpec(
+        op_type="Resize",
+        trait=Trait.PASSTHROUGH,
+        integer_opset=10,
+        support=_support(_integer("nearest: runs on the integers, 0.16"), _PLAIN),
+        note="only mode nearest selects values; linear and cubic interpolate, and stay in float.",
+    )
+    for op in ("Relu", "Clip"):
+        yield OpSpec(
+            op_type=op,
+            trait=Trait.FUSED,
+            support=_support(_integer("part of the kernel before it, as the range of its output"), _PLAIN),
+            note="dropped where the quantized range proves that it does nothing.",
+        )
+
+
+_UNFUSED = {
+    "Upsample": "interpolation; written as Resize from opset 10 on",
+    "Pad": "onnxruntime has no integer form under Q/DQ (1.43)",
+    "BatchNormalization": "not folded into a convolution before it; no integer kernel",
+    "LayerNormalization": "no integer kernel (1.34)",
+    "InstanceNormalization": "no integer kernel (1.67)",
+    "GroupNormalization": "no integer kernel",
+    "LpNormalization": "no integer kernel",
+    "MeanVarianceNormalization": "no integer kernel",
+    "RMSNormalization": "no integer kernel",
+    "LRN": "no integer kernel",
+    "Gelu": "no integer kernel (1.35)",
+    "Erf": "no integer kernel",
+    "Elu": "no integer kernel",
+    "Selu": "no integer kernel",
+    "Celu": "no integer kernel",
+    "Mish": "no integer kernel",
+    "Softplus": "no integer kernel",
+    "Softsign": "no integer kernel",
+    "ThresholdedRelu": "no integer kernel",
+    "HardSigmoid": "no integer kernel (2.4)",
+    "HardSwish": "no integer kernel",
+    "Swish": "no integer kernel",
+    "LogSoftmax": "no integer kernel; its range is open below",
+    "Hardmax": "no integer kernel",
+    "Exp": "no integer kernel",
+    "Log": "no integer kernel",
+    "Sqrt": "no integer kernel",
+    "Reciprocal": "no integer kernel",
+    "Pow": "no integer kernel",
+    "Abs": "no integer kernel",
+    "Neg": "no integer kernel",
+    "Sin": "no integer kernel",
+    "Cos": "no integer kernel",
+    "Max": "no integer kernel",
+    "Min": "no integer kernel",
+    "Sum": "no integer kernel",
+    "Mean": "no integer kernel",
+    "ReduceMean": "no integer kernel",
+    "ReduceSum": "no integer kernel",
+    "ReduceSumSquare": "no integer kernel",
+    "ReduceL1": "no integer kernel",
+    "ReduceL2": "no integer kernel",
+    "ReduceProd": "no integer kernel",
+    "ReduceLogSum": "no integer kernel",
+    "ReduceLogSumExp": "no integer kernel",
+    "CumSum": "no integer kernel",
+    "TopK": "no gain in integers",
+    "Einsum": "no integer kernel",
+    "Attention": "no integer kernel for the operator as a whole",
+    "RotaryEmbedding": "no integer kernel",
+    "LSTM": "static integers have no kernel; dynamic quantization is another form",
+    "GRU": "no integer kernel",
+    "RNN": "no integer kernel",
+    "LpPool": "no integer kernel",
+    "GlobalLpPool": "no integer kernel",
+    "GridSample": "no integer kernel",
+    "RoiAlign": "no integer kernel",
+    "AffineGrid": "no integer kernel",
+    "DFT": "no integer kernel",
+    "STFT": "no integer kernel",
+    "NonMaxSuppression": "selects boxes; coordinates need more than 8 bits",
+    "ScatterND": "no integer form under Q/DQ",
+    "ScatterElements": "no integer form under Q/DQ",
+    "GatherND": "no gain in integers",
+    "Trilu": "no gain in integers",
+    "Floor": "its steps and those of 8 bits do not agree",
+    "Ceil": "its steps and those of 8 bits do not agree",
+    "Round": "its steps and those of 8 bits do not agree",
+    "Identity": "moves nothing",
+    "Dropout": "does nothing at inference",
+    "Cast": "changes the type; what is behind it is another kind of number",
+    "CastLike": "changes the type; what is behind it is another kind of number",
+}
+
+_SHAPE_OPS = (
+    "Shape", "Size", "Range", "ConstantOfShape", "Constant", "NonZero", "ArgMax", "ArgMin", "Equal", "Greater",
+    "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf", "OneHot", "EyeLike",
+    "Mod", "Sign", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "RandomNormal",
+    "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Compress", "Unique",
+    "ReverseSequence", "StringNormalizer", "TfIdfVectorizer",
+)  # fmt: skip
+
+QUANTIZED_OPS = (
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
+    "ConvInteger", "MatMulInteger",
+)  # fmt: skip
+"""Operators of ai.onnx that are quantized forms already."""
+
+BODY_OPS = ("If", "Loop", "Scan", "SequenceMap")
+"""Operators with bodies."""
+
+
+def _float_rows() -> Iterable[OpSpec]:
+    for op, note in _UNFUSED.items():
+        yield OpSpec(
+            op_type=op, trait=Trait.FLOAT, rest=_A, support=_support(_none(note), _none(note)), note=note
+        )
+    for op in _SHAPE_OPS:
+        yield OpSpec(op_type=op, trait=Trait.SHAPE, ports=(), rest=_I)
+    yield OpSpec(
+        op_type="QuickGelu",
+        domain="com.microsoft",
+        trait=Trait.FLOAT,
+        support={"ort-cpu": _none("x·sigmoid(x) in one float kernel, faster than its two integer kernels")},
+    )
+
+
+def _build() -> dict[tuple[str, str], OpSpec]:
+    table: dict[tuple[str, str], OpSpec] = {}
+    for rows in (_compute_rows(), _own_rows(), _passthrough_rows(), _float_rows()):
+        for row in rows:
+            key = (row.domain, row.op_type)
+            if key in table:
+                raise ValueError(f"two rows for {row.op_type}")
+            table[key] = row
+    return table
+
+
+TABLE: dict[tuple[str, str], OpSpec] = _build()
+"""Rows by (domain, operator)."""
+
+
+def lookup(domain: str, op_type: str) -> OpSpec | None:
+    """The row of an operator, None where there is none. "ai.onnx" and "" are the same domain."""
+    return TABLE.get(("" if domain == "ai.onnx" else domain, op_type))
