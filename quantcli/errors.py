@@ -93,6 +93,16 @@ ERROR_CODES: dict[str, str] = {
     "C101": "A selector of --include or --exclude matches nothing in the model.",
     # M: models ----------------------------------------------------------------------------------
     "M101": "The model file cannot be read, or is not an ONNX model.",
+    "M102": "The model is not valid ONNX: a value without a producer, a name defined twice, a cycle, no nodes.",
+    "M103": "A file with external data is missing, too short, or cannot be read.",
+    "M104": "External data lies outside the model's directory, or behind a link that leads out of it.",
+    "M105": "The model's IR version or ai.onnx opset is outside the range that is supported.",
+    "M106": "The model does not fit into one protobuf message (2 GiB).",
+    "M107": "Nodes have no names of their own where names are needed.",
+    "M201": "The model carries training information, which would be lost.",
+    "M202": "The model has sparse initializers or sparse attributes, which would be lost.",
+    "M203": "The model uses map types, which cannot be preserved.",
+    "M204": "The model has something that cannot be represented in memory without loss.",
     # D: data ------------------------------------------------------------------------------------
     # K: calibration files -----------------------------------------------------------------------
     # G: gates and comparison --------------------------------------------------------------------

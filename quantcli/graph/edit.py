@@ -1,0 +1,332 @@
+"""Edits of a model's main graph by names.
+
+An editor works in place on a model that its caller owns (``OnnxModel.clone`` first). Nodes may be added in
+any order, before the nodes that feed them too; ``finish`` checks the graph, clears what the edits left
+without a reader, and sorts. Names given by the user are never changed; names that are made here differ
+from every name in the main graph and in all bodies, so that no body's name is shadowed.
+
+Mistakes of the caller (unknown names, values produced twice) raise ``ValueError``: they are bugs of
+quantcli, not of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from quantcli.graph.ir_types import dtype_from_name, ir_attributes
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.traverse import body_nodes, captured_values, graph_values, nested_graphs
+from quantcli.graph.view import AttributeValue, Dim
+
+
+class GraphEditor:
+    """Edits one model in place; call ``finish`` once at the end."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self._model = model.ir
+        self._graph = model.ir.graph
+        self._values = {value.name: value for value in graph_values(self._graph) if value.name}
+        self._nodes: dict[str, ir.Node] = {}
+        for node in self._graph:
+            if not node.name or node.name in self._nodes:
+                raise ValueError(f"node name '{node.name}' is missing or not unique")
+            self._nodes[node.name] = node
+        self._taken_values: set[str] = set()
+        self._taken_nodes: set[str] = set()
+        for graph in nested_graphs(self._graph):
+            self._taken_values.update(value.name for value in graph_values(graph) if value.name)
+            self._taken_nodes.update(node.name for node in graph if node.name)
+        self._added: list[ir.Node] = []
+        self._touched: dict[ir.Value, None] = {}  # values that lost a reader, in order
+
+    # Adding ---------------------------------------------------------------------------------------
+
+    def new_value_name(self, base: str) -> str:
+        """Reserve a value name: ``base``, or ``base`` with a number where that is taken.
+
+        The name may be read by nodes at once; a node that produces it must come before ``finish``.
+        """
+        name = _unique(base, self._taken_values)
+        self._values[name] = ir.Value(name=name)
+        return name
+
+    def add_initializer(self, name: str, array: np.ndarray) -> str:
+        """Add a constant (any dtype of ONNX, any shape) and give the name that it got.
+
+        The array must not be changed afterwards: it is kept, not copied.
+        """
+        unique = _unique(name, self._taken_values)
+        tensor = ir.tensor(array, name=unique)
+        value = ir.Value(
+            name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+        )
+        self._graph.register_initializer(value)
+        self._values[unique] = value
+        self._touched[value] = None
+        return unique
+
+    def add_node(
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        name: str,
+        domain: str = "",
+        attributes: Mapping[str, AttributeValue] | None = None,
+    ) -> str:
+        """Add a node and give the name that it got.
+
+        Args:
+            op_type: Operator.
+            inputs: Names of values; "" where an optional input is absent.
+            outputs: Names that ``new_value_name`` gave or that ``remove_node`` left without a producer;
+                "" where an optional output is absent.
+            name: Wanted name; a number is appended where it is taken.
+            domain: "" for ai.onnx.
+            attributes: Plain values.
+
+        Raises:
+            ValueError: An input does not exist, or an output has a producer already.
+        """
+        produced = [self._free_value(output) if output else ir.Value(name="") for output in outputs]
+        node = ir.Node(
+            domain,
+            op_type,
+            [self._value(value) for value in inputs],
+            ir_attributes(attributes),
+            outputs=produced,
+            name=_unique(name, self._taken_nodes),
+        )
+        self._graph.append(node)
+        unique = str(node.name)
+        self._nodes[unique] = node
+        self._added.append(node)
+        return unique
+
+    # Rewiring -------------------------------------------------------------------------------------
+
+    def set_input(self, node: str, index: int, value: str) -> None:
+        """Make input ``index`` of ``node`` read ``value`` ("" for absent); gaps become absent inputs."""
+        target = self._node(node)
+        if index >= len(target.inputs):
+            target.resize_inputs(index + 1)
+        self._touch(target.inputs[index])
+        target.replace_input_with(index, self._value(value))
+
+    def replace_uses(self, old: str, new: str, *, uses: Collection[tuple[str, int]]) -> None:
+        """Make exactly these readers of ``old`` read ``new``.
+
+        Args:
+            old: Value that is read now.
+            new: Value to be read.
+            uses: Pairs of node name and input index, all of them readings of ``old``.
+
+        Raises:
+            ValueError: One of the pairs does not read ``old``.
+        """
+        value = self._value(old)
+        for node, index in sorted(uses):
+            inputs = self._node(node).inputs
+            if value is None or not 0 <= index < len(inputs) or inputs[index] is not value:
+                raise ValueError(f"input {index} of node '{node}' does not read '{old}'")
+            self.set_input(node, index, new)
+
+    def bypass_node(self, node: str) -> None:
+        """Remove ``node`` and let the readers of its first output, bodies included, read its first input.
+
+        Raises:
+            ValueError: The output is an output of the graph, another output is used, or a body that reads
+                the output has a value of its own with the input's name.
+        """
+        target = self._node(node)
+        source = target.inputs[0] if target.inputs else None
+        if source is None:
+            raise ValueError(f"node '{node}' has no input to replace it")
+        for position, value in enumerate(target.outputs):
+            if value.is_graph_output() or (position > 0 and value.uses()):
+                raise ValueError(f"output '{value.name}' of node '{node}' is needed")
+        output = target.outputs[0]
+        self._check_not_shadowed(output, source)
+        output.replace_all_uses_with(source)
+        self.remove_node(node)
+
+    def replace_node(
+        self,
+        node: str,
+        op_type: str,
+        inputs: Sequence[str],
+        *,
+        domain: str = "",
+        attributes: Mapping[str, AttributeValue] | None = None,
+    ) -> None:
+        """Make ``node`` another operator with other inputs; its name and its output values stay."""
+        target = self._node(node)
+        wanted = [self._value(value) for value in inputs]
+        self._detach_bodies(target)
+        for value in target.inputs:
+            self._touch(value)
+        target.op_type, target.domain, target.overload = op_type, domain, ""
+        target.resize_inputs(len(wanted))
+        for index, value in enumerate(wanted):
+            target.replace_input_with(index, value)
+        target.attributes.clear()
+        for attribute in ir_attributes(attributes):
+            target.attributes.add(attribute)
+        self._added.append(target)
+
+    def remove_node(self, node: str) -> None:
+        """Remove ``node``; outputs of it that are still read must get another producer before ``finish``."""
+        target = self._nodes.pop(node, None)
+        if target is None:
+            raise ValueError(f"there is no node '{node}'")
+        for value in (*target.inputs, *captured_values(target, self._graph)):
+            self._touch(value)
+        for value in target.outputs:
+            self._release(value)
+        self._detach_bodies(target)
+        self._graph.remove(target, safe=True)
+
+    # Types and versions ---------------------------------------------------------------------------
+
+    def set_value_type(self, value: str, dtype: str, shape: Sequence[Dim] | None = None) -> None:
+        """State the element type (numpy name) of a value, and its shape where one is given."""
+        target = self._value(value)
+        if target is None:
+            raise ValueError("an absent value has no type")
+        target.type = ir.TensorType(dtype_from_name(dtype))
+        if shape is not None:
+            target.shape = ir.Shape(shape)
+
+    def set_domain_version(self, domain: str, version: int) -> None:
+        """Import ``domain`` ("" for ai.onnx) at ``version``, in place of another version of it."""
+        self._model.opset_imports[domain] = version
+
+    # Closing --------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Check, clean and sort the graph.
+
+        Dropped are nodes and initializers that these edits left without a reader, and what only those
+        read; graph inputs and outputs, initializers listed as inputs, and whatever the model itself never
+        used stay. Added QuantizeLinear and DequantizeLinear nodes pass on the types and shapes of their
+        inputs. Nodes are sorted stably, bodies' captures included.
+
+        Raises:
+            ValueError: A value that is read or is a graph output has no producer, or there is a cycle.
+        """
+        self._drop_unused()
+        for name, value in sorted(self._values.items()):
+            known = value.producer() is not None or value.is_graph_input() or value.is_initializer()
+            if not known and (value.uses() or value.is_graph_output()):
+                raise ValueError(f"value '{name}' is read but nothing produces it")
+        self._graph.sort()
+        added = set(self._added)
+        for node in self._graph:
+            if node in added:
+                _infer_quantization_types(node)
+
+    # Inside ---------------------------------------------------------------------------------------
+
+    def _node(self, name: str) -> ir.Node:
+        if name not in self._nodes:
+            raise ValueError(f"there is no node '{name}'")
+        return self._nodes[name]
+
+    def _value(self, name: str) -> ir.Value | None:
+        if not name:
+            return None
+        if name not in self._values:
+            raise ValueError(f"there is no value '{name}'")
+        return self._values[name]
+
+    def _free_value(self, name: str) -> ir.Value:
+        value = self._value(name)
+        if value is None or value.producer() or value.is_initializer() or value.is_graph_input():
+            raise ValueError(f"value '{name}' has a producer already")
+        return value
+
+    def _touch(self, value: ir.Value | None) -> None:
+        if value is not None:
+            self._touched[value] = None
+
+    def _release(self, value: ir.Value) -> None:
+        """Put a value without a producer in the place of ``value``, for readers and graph outputs."""
+        if not value.name:
+            return
+        free = ir.Value(name=value.name, type=value.type, shape=value.shape, doc_string=value.doc_string)
+        free.metadata_props.update(value.metadata_props)
+        value.replace_all_uses_with(free, replace_graph_outputs=True)
+        self._values[value.name] = free
+
+    def _detach_bodies(self, node: ir.Node) -> None:
+        """Unregister the readings of the bodies of ``node``, which is about to lose them."""
+        for value in captured_values(node, self._graph):
+            self._touch(value)
+        for inner in body_nodes(node):
+            for index in range(len(inner.inputs)):
+                inner.replace_input_with(index, None)
+
+    def _check_not_shadowed(self, value: ir.Value, replacement: ir.Value) -> None:
+        if all(use.node.graph is self._graph for use in value.uses()):
+            return
+        for owner in self._graph:
+            if value not in captured_values(owner, self._graph):
+                continue
+            for node in body_nodes(owner):
+                names = [out.name for out in node.outputs]
+                if node.graph is not None:
+                    names += [inner.name for inner in (*node.graph.inputs, *node.graph.initializers.values())]
+                if replacement.name in names:
+                    raise ValueError(f"a body of node '{owner.name}' has a '{replacement.name}' of its own")
+
+    def _drop_unused(self) -> None:
+        """Remove what lost its last reader, following chains of producers upwards."""
+        while self._touched:
+            value = next(iter(self._touched))
+            del self._touched[value]
+            if value.uses() or value.is_graph_output() or value.is_graph_input() or not value.name:
+                continue
+            producer = value.producer()
+            if value.is_initializer():
+                del self._graph.initializers[value.name]
+                del self._values[value.name]
+            elif producer is not None and producer.graph is self._graph and not _needed(producer):
+                self.remove_node(str(producer.name))
+
+
+def _needed(node: ir.Node) -> bool:
+    """Whether an output of ``node`` is read or is a graph output."""
+    return any(output.uses() or output.is_graph_output() for output in node.outputs)
+
+
+def _unique(base: str, taken: set[str]) -> str:
+    """Take ``base``, or the first of ``base_1``, ``base_2``, … that is free."""
+    name, number = base, 0
+    while not name or name in taken:
+        number += 1
+        name = f"{base}_{number}"
+    taken.add(name)
+    return name
+
+
+def _infer_quantization_types(node: ir.Node) -> None:
+    """Types and shapes of a Q or DQ node's output, where its inputs' are known and its own are not.
+
+    The output of QuantizeLinear has the zero point's type (uint8 without one, or as ``output_dtype`` says),
+    that of DequantizeLinear the scale's; both have the shape of the first input (ai.onnx opset 21).
+    """
+    if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.inputs[0] is None:
+        return
+    output = node.outputs[0]
+    position = 2 if node.op_type == "QuantizeLinear" else 1
+    source = node.inputs[position] if position < len(node.inputs) else None
+    stated = ir.DataType(node.attributes.get_int("output_dtype", 0))
+    dtype = source.dtype if source is not None else (stated or ir.DataType.UINT8)
+    if output.type is None and dtype is not None:
+        output.type = ir.TensorType(dtype)
+    if output.shape is None and output.type is not None and node.inputs[0].shape is not None:
+        output.shape = node.inputs[0].shape.copy()
