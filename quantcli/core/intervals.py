@@ -1,0 +1,148 @@
+"""Confidence intervals that assume no distribution of the measured values.
+
+* A proportion: Wilson's score interval (Wilson 1927, "Probable inference, the law of succession, and
+  statistical inference"), which stays inside [0, 1] and does not collapse at 0 or 1.
+* A difference of two proportions measured on the same samples: the adjusted Wald interval of Agresti and
+  Min 2005 ("Simple improved confidence intervals for comparing matched proportions"), 1/2 added to each
+  cell.
+* A median: order statistics of the sample (the sign test turned round).
+
+Trials may be fractional: correlated trials count as fewer independent ones (see ``core.rates``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+CONFIDENCE = 0.95
+"""Confidence of every interval that is reported."""
+
+
+def normal_quantile(confidence: float = CONFIDENCE) -> float:
+    """Two-sided standard normal quantile: 1.96 for 95 %."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence lies between 0 and 1, not {confidence}")
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Score interval of a proportion.
+
+    Args:
+        successes: Between 0 and ``trials``.
+        trials: Independent trials, above 0; may be fractional.
+        confidence: Two-sided.
+
+    Returns:
+        Lower and upper bound, both in [0, 1].
+
+    Raises:
+        ValueError: There are no trials, or more successes than trials.
+    """
+    if trials <= 0 or not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials is no proportion")
+    z = normal_quantile(confidence)
+    rate = successes / trials
+    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    spread = math.sqrt(rate * (1 - rate) / trials + (z / (2 * trials)) ** 2)
+    half = z * spread / (1 + z * z / trials)
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == trials else min(1.0, centre + half)
+    return low, high
+
+
+def wilson_trials_to_decide(rate: float, limit: float, confidence: float = CONFIDENCE) -> int | None:
+    """Trials from which Wilson's interval around ``rate`` excludes ``limit``.
+
+    The interval holds the limit exactly while the score test does not reject it:
+    (rate − limit)² ≤ z²·limit·(1 − limit)/n. None where no number decides (rate = limit).
+    """
+    if rate == limit:
+        return None
+    z = normal_quantile(confidence)
+    return math.floor(z * z * limit * (1 - limit) / (rate - limit) ** 2) + 1
+
+
+def paired_difference(
+    lost: float, gained: float, trials: float, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Interval of (lost − gained) / trials, the drop of a proportion between two paired measurements.
+
+    Args:
+        lost: Trials that succeeded in the first measurement only.
+        gained: Trials that succeeded in the second only.
+        trials: All trials, above 0; may be fractional.
+        confidence: Two-sided.
+
+    Returns:
+        Lower and upper bound, both in [-1, 1].
+
+    Raises:
+        ValueError: There are no trials, or fewer than were lost and gained.
+    """
+    if trials <= 0 or min(lost, gained) < 0 or lost + gained > trials * (1 + 1e-12):
+        raise ValueError(f"{lost} lost and {gained} gained of {trials} trials is no difference")
+    z = normal_quantile(confidence)
+    b, c, n = lost + 0.5, gained + 0.5, trials + 2
+    centre = (b - c) / n
+    half = z * math.sqrt(max(0.0, b + c - (b - c) ** 2 / n)) / n
+    return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def paired_trials_to_decide(
+    lost: float, gained: float, trials: float, limit: float, confidence: float = CONFIDENCE
+) -> int | None:
+    """Trials from which the interval of the difference excludes ``limit``, at the same rates.
+
+    None where no number below 10^12 does (the measured difference equals the limit).
+    """
+    if trials <= 0:
+        return None
+
+    def decided(count: int) -> bool:
+        share = count / trials
+        low, high = paired_difference(lost * share, gained * share, count, confidence)
+        return not low <= limit <= high
+
+    top = 1
+    while not decided(top):
+        top *= 2
+        if top > 10**12:
+            return None
+    bottom = top // 2
+    while top - bottom > 1:
+        middle = (top + bottom) // 2
+        bottom, top = (bottom, middle) if decided(middle) else (middle, top)
+    return top
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float, float] | None:
+    """Distribution-free interval of the median of independent values.
+
+    The k-th smallest and k-th largest of n values enclose the median with probability
+    1 − 2·P(Binomial(n, 1/2) < k); k is the largest that keeps ``confidence``.
+
+    Args:
+        values: Measurements in any order.
+        confidence: Wanted; two-sided.
+
+    Returns:
+        Lower bound, upper bound and the confidence really held (at least the wanted one); None where there
+        are too few values (fewer than 6 for 95 %).
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    half, tail, k = (1 - confidence) / 2, 0.0, 0
+    held = 0.0
+    while k < (n + 1) // 2:
+        # In logarithms: 2^-n underflows from n = 1075 on.
+        log_term = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
+        tail += math.exp(log_term)
+        if tail > half:
+            break
+        k, held = k + 1, 1 - 2 * tail
+    if k == 0:
+        return None
+    return ordered[k - 1], ordered[n - k], held
