@@ -97,7 +97,8 @@ def test_a_drop_within_clusters_is_less_certain_than_among_independent_trials():
         spread = merge_paired(spread, count_paired(10 + 3 * (-1) ** index, 0, 0, 100))
     assert clustered.drop == spread.drop == pytest.approx(0.1)
     assert clustered.effective_trials == pytest.approx(49)
-    assert spread.effective_trials == 5000
+    # a spread of ±3 is that of independent trials, sqrt(100·0.1·0.9); the correction takes 1/50
+    assert spread.effective_trials == pytest.approx(4900)
 
 
 def test_paired_clusters_without_any_change_count_one_trial_per_sample():
