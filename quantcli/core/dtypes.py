@@ -36,7 +36,7 @@ class QType:
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
-    def storage(self) -> np.dtype[np.signedinteger | np.unsignedinteger]:  # type: ignore[type-arg]
+    def storage(self) -> np.dtype[np.signedinteger | np.unsignedinteger]:
         """The numpy type that holds unpacked values."""
         width = max(8, self.bits)
         return np.dtype(f"{'int' if self.signed else 'uint'}{width}")

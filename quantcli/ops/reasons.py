@@ -30,6 +30,7 @@ REASONS: dict[str, str] = {
     "F404": "The integer max-pool is fast only between two quantized convolutions; elsewhere it is up to 70 "
     "times slower than the float one.",
     "F405": "The output is not read by one QuantizeLinear only, so the runtime could not fuse the node.",
+    "F406": "The node computes together with a kernel that stays in float.",
     "F501": "Calibration has no statistics for a tensor of this node (it was always empty, or was not "
     "computed on the samples), so no range is known.",
     "F901": "The node does not compute on floats (shapes, indices, masks): there is nothing to quantize.",

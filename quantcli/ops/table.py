@@ -42,9 +42,7 @@ def _compute_rows() -> Iterable[OpSpec]:
         op_type="Conv",
         trait=Trait.COMPUTE,
         ports=(_A, _W, _B),
-        support=_support(
-            _integer("QLinearConv, 0.3 of float; depthwise 1.3 alone, faster in context"), _PLAIN
-        ),
+        support=_support(_integer("QLinearConv, 0.3 of float; depthwise 1.3 alone, faster in context"), _PLAIN),
         qlinear={"ort-cpu": "QLinearConv", "generic": "QLinearConv"},
         note="weights per channel on axis 0; needs a quantized output to fuse.",
     )
@@ -59,9 +57,7 @@ def _compute_rows() -> Iterable[OpSpec]:
         op_type="Gemm",
         trait=Trait.COMPUTE,
         ports=(_A, _W, _B),
-        support=_support(
-            _integer("QGemm, 0.37; with float output 0.33", float_output=True), _PLAIN_FLOAT_OUT
-        ),
+        support=_support(_integer("QGemm, 0.37; with float output 0.33", float_output=True), _PLAIN_FLOAT_OUT),
         qlinear={"ort-cpu": _MS + "QGemm"},
         note="needs transA 0, alpha and beta 1; the bias is int32 with scale float32(s_x·s_w), exactly.",
     )
@@ -127,9 +123,7 @@ def _own_rows() -> Iterable[OpSpec]:
         op_type="Where",
         trait=Trait.FLOAT,
         ports=(_I, _A, _A),
-        support=_support(
-            _none("used for masks with values such as -1e9, which no 8-bit range can hold"), _LEAVE
-        ),
+        support=_support(_none("used for masks with values such as -1e9, which no 8-bit range can hold"), _LEAVE),
     )
     for op, low, high, ort in (
         ("Sigmoid", 0.0, 1.0, _integer("QLinearSigmoid, 1.05 alone")),
@@ -150,8 +144,7 @@ def _own_rows() -> Iterable[OpSpec]:
         support=_support(_integer("QLinearConcat, 0.16 with Slice"), _PLAIN),
         qlinear={"ort-cpu": _MS + "QLinearConcat"},
         integer_opset=7,
-        note="inputs that feed nothing else take the parameters of the output, so that nothing is rounded "
-        "twice.",
+        note="inputs that feed nothing else take the parameters of the output, so that nothing is rounded twice.",
     )
 
 
@@ -172,9 +165,7 @@ def _passthrough_rows() -> Iterable[OpSpec]:
         op_type="MaxPool",
         trait=Trait.PASSTHROUGH,
         integer_opset=12,
-        support=_support(
-            _integer("free between two quantized convolutions, 70 times as long elsewhere"), _PLAIN
-        ),
+        support=_support(_integer("free between two quantized convolutions, 70 times as long elsewhere"), _PLAIN),
     )
     yield OpSpec(
         op_type="GlobalMaxPool",
@@ -300,9 +291,7 @@ BODY_OPS = ("If", "Loop", "Scan", "SequenceMap")
 
 def _float_rows() -> Iterable[OpSpec]:
     for op, note in _UNFUSED.items():
-        yield OpSpec(
-            op_type=op, trait=Trait.FLOAT, rest=_A, support=_support(_none(note), _none(note)), note=note
-        )
+        yield OpSpec(op_type=op, trait=Trait.FLOAT, rest=_A, support=_support(_none(note), _none(note)), note=note)
     for op in _SHAPE_OPS:
         yield OpSpec(op_type=op, trait=Trait.SHAPE, ports=(), rest=_I)
     yield OpSpec(

@@ -40,17 +40,27 @@ ORT_CPU = Target(
     guards_float=True,
     silu_operator="QuickGelu",
     facts=(
-        "uint8 activations with int8 weights are the fast pair; uint8 weights take 2 to 2.7 times as long, "
-        "int8 activations are turned into uint8 at load.",
-        "a Conv becomes QLinearConv only when its output feeds one QuantizeLinear and nothing else; without it "
-        "the weights would be dequantized at every run.",
-        "a MatMul or Gemm may keep its output in float (MatMulIntegerToFloat, QGemm); its bias is given as "
-        "int32, because a float bias makes the runtime fall back to a float Gemm that is 2.7 times slower.",
-        "grouped (not depthwise) convolutions, AveragePool and Softmax have integer kernels that are slower "
-        "than the float ones.",
-        "onnxruntime quantizes the float weight of a Conv or Gemm between DequantizeLinear and "
-        "QuantizeLinear to per-tensor int8 by itself; a layer that must stay in float gets a LeakyRelu "
-        "behind it (alpha 1, or 0 in place of its Relu), which stops that and fuses into the float kernel.",
+        (
+            "uint8 activations with int8 weights are the fast pair; uint8 weights take 2 to 2.7 times as long, "
+            "int8 activations are turned into uint8 at load."
+        ),
+        (
+            "a Conv becomes QLinearConv only when its output feeds one QuantizeLinear and nothing else; without "
+            "it the weights would be dequantized at every run."
+        ),
+        (
+            "a MatMul or Gemm may keep its output in float (MatMulIntegerToFloat, QGemm); its bias is given as "
+            "int32, because a float bias makes the runtime fall back to a float Gemm that is 2.7 times slower."
+        ),
+        (
+            "grouped (not depthwise) convolutions, AveragePool and Softmax have integer kernels that are slower "
+            "than the float ones."
+        ),
+        (
+            "onnxruntime quantizes the float weight of a Conv or Gemm between DequantizeLinear and "
+            "QuantizeLinear to per-tensor int8 by itself; a layer that must stay in float gets a LeakyRelu "
+            "behind it (alpha 1, or 0 in place of its Relu), which stops that and fuses into the float kernel."
+        ),
         "x·sigmoid(x) is written as QuickGelu: its two integer kernels cost more than the fused float one.",
         "per-channel weights cost nothing.",
     ),
@@ -66,8 +76,10 @@ GENERIC = Target(
     guards_float=False,
     facts=(
         "only operators of ai.onnx are emitted.",
-        "nothing is assumed about which patterns are fused; accelerators with full integer pipelines want as "
-        "few float islands as possible.",
+        (
+            "nothing is assumed about which patterns are fused; accelerators with full integer pipelines want as "
+            "few float islands as possible."
+        ),
         "operators whose range is known by definition (Sigmoid, Softmax, Tanh) get fixed parameters.",
     ),
     source="ONNX operator specification, ai.onnx 10 to 21",

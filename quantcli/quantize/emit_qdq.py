@@ -1,0 +1,148 @@
+"""QDQ emission: the plan and its parameters as QuantizeLinear/DequantizeLinear nodes.
+
+Decides nothing. Per quantized activation one QuantizeLinear and one DequantizeLinear; weights, biases and
+constant operands as integers behind a DequantizeLinear; Relu and Clip that do nothing are removed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quantcli.core.spec import QuantParams
+from quantcli.graph.edit import GraphEditor
+from quantcli.graph.view import GraphView
+from quantcli.quantize.plan import LayerPlan, Plan, TensorPlan
+from quantcli.quantize.solve import Solution
+
+
+class QdqEmitter:
+    """Writes Q/DQ nodes into a graph through an editor.
+
+    The pieces are methods, so that the QOperator emitter uses the same form for kernels without a QLinear
+    operator.
+    """
+
+    def __init__(self, editor: GraphEditor, view: GraphView, plan: Plan, solution: Solution) -> None:
+        self.editor = editor
+        self.view = view
+        self.plan = plan
+        self.solution = solution
+        self._params: dict[str, tuple[str, str]] = {}
+        self._weights: dict[tuple[str, bytes], str] = {}
+        self._integer_inputs = frozenset(plan.integer_inputs)
+
+    def emit(self) -> None:
+        """Write everything."""
+        for tensor in self.plan.tensors.values():
+            self.pair(tensor)
+        for layer in self.plan.layers:
+            self.layer(layer)
+        for (node, index), constant in self.solution.constants.items():
+            name = self.view.node_by_name[node].inputs[index]
+            value = self.dequantized_constant(f"{name}_{node}", constant.values, constant.params)
+            self.editor.set_input(node, index, value)
+        for node in self.solution.dropped:
+            self.editor.bypass_node(node)
+
+    # Pieces ---------------------------------------------------------------------------------------
+
+    def params(self, tensor: TensorPlan) -> tuple[str, str]:
+        """Initializers of scale and zero point; one pair per sharing group."""
+        if tensor.group not in self._params:
+            found = self.solution.tensors[tensor.name]
+            self._params[tensor.group] = (
+                self.editor.add_initializer(f"{tensor.group}_scale", found.scale),
+                self.editor.add_initializer(f"{tensor.group}_zero_point", found.zero_point),
+            )
+        return self._params[tensor.group]
+
+    def pair(self, tensor: TensorPlan) -> None:
+        """QuantizeLinear and DequantizeLinear behind a value."""
+        readers = self.readers(tensor)
+        quantized = self.quantized(tensor)
+        value = self.dequantize(tensor, quantized)
+        self.editor.replace_uses(tensor.name, value, uses=readers)
+
+    def quantized(self, tensor: TensorPlan) -> str:
+        """QuantizeLinear behind a value (behind its guard, where there is one)."""
+        source = self.guard(tensor) if tensor.guard else tensor.name
+        quantized = self.editor.new_value_name(f"{tensor.name}_quantized")
+        self.editor.add_node(
+            "QuantizeLinear",
+            [source, *self.params(tensor)],
+            [quantized],
+            name=f"{tensor.name}_QuantizeLinear",
+        )
+        return quantized
+
+    def dequantize(self, tensor: TensorPlan, quantized: str) -> str:
+        """DequantizeLinear of an integer value."""
+        value = self.editor.new_value_name(f"{tensor.name}_dequantized")
+        self.editor.add_node(
+            "DequantizeLinear",
+            [quantized, *self.params(tensor)],
+            [value],
+            name=f"{tensor.name}_DequantizeLinear",
+        )
+        return value
+
+    def guard(self, tensor: TensorPlan) -> str:
+        """The identity LeakyRelu(alpha=1), which keeps a float layer float.
+
+        onnxruntime quantizes the float weight of a layer between DequantizeLinear and QuantizeLinear per
+        tensor, also through Relu and Clip, but not through LeakyRelu; that one fuses into the float kernel.
+        """
+        value = self.editor.new_value_name(f"{tensor.name}_guarded")
+        self.editor.add_node(
+            "LeakyRelu", [tensor.name], [value], name=f"{tensor.name}_guard", attributes={"alpha": 1.0}
+        )
+        return value
+
+    def readers(self, tensor: TensorPlan) -> list[tuple[str, int]]:
+        """Readings that are to see the dequantized value."""
+        return [
+            (use.node.name, use.index)
+            for use in self.view.uses(tensor.name)
+            if use.index >= 0 and (tensor.integer_producer or self.reads_integers(use.node.name, use.index))
+        ]
+
+    def reads_integers(self, node: str, index: int) -> bool:
+        """Whether the plan lets ``node`` read input ``index`` as an integer."""
+        return (node, index) in self._integer_inputs
+
+    def layer(self, layer: LayerPlan) -> None:
+        """Integer weight and bias of a layer."""
+        found = self.solution.layers[layer.node]
+        weight = self.dequantized_constant(layer.weight, found.weight, found.weight_params)
+        self.editor.set_input(layer.node, 1, weight)
+        if found.bias is None or found.bias_params is None:
+            return
+        bias = self.dequantized_constant(f"{layer.bias}_{layer.node}", found.bias, found.bias_params)
+        if layer.bias_node:
+            inputs = self.view.node_by_name[layer.bias_node].inputs
+            self.editor.set_input(layer.bias_node, inputs.index(layer.bias), bias)
+        else:
+            self.editor.set_input(layer.node, 2, bias)
+
+    def constant(self, name: str, values: np.ndarray, params: QuantParams) -> tuple[str, str, str]:
+        """Initializers of integers, scale and zero point."""
+        return (
+            self.editor.add_initializer(f"{name}_quantized", values),
+            self.editor.add_initializer(f"{name}_scale", params.scale),
+            self.editor.add_initializer(f"{name}_zero_point", params.zero_point),
+        )
+
+    def dequantized_constant(self, name: str, values: np.ndarray, params: QuantParams) -> str:
+        """DequantizeLinear of integers; equal integers of one name are stored once."""
+        key = (name, values.tobytes() + params.scale.tobytes() + params.zero_point.tobytes())
+        if key not in self._weights:
+            value = self.editor.new_value_name(f"{name}_dequantized")
+            self.editor.add_node(
+                "DequantizeLinear",
+                list(self.constant(name, values, params)),
+                [value],
+                name=f"{name}_DequantizeLinear",
+                attributes=None if params.spec.axis is None else {"axis": params.spec.axis},
+            )
+            self._weights[key] = value
+        return self._weights[key]

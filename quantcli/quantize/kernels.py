@@ -1,0 +1,275 @@
+"""Candidate kernels: what a node computes together with the nodes the runtime fuses into it.
+
+A kernel is an anchor node, the bias Add of a MatMul, and the Relu or Clip behind them. The quantizer sits
+after the last of these: between MatMul and its bias, or between Conv and its Relu, it would cost a rounding
+and a kernel (runtime facts: MatMul + Add(bias) → Q is one QGemm; Conv → Relu → Q is one QLinearConv).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantcli.core.dtypes import QType
+from quantcli.core.spec import QuantSpec
+from quantcli.graph.view import GraphView, NodeInfo
+from quantcli.ops.reasons import Reason
+from quantcli.ops.spec import Kernel as KernelKind
+from quantcli.ops.spec import OpSpec, Role, Trait
+from quantcli.ops.table import BODY_OPS, QUANTIZED_OPS, lookup
+from quantcli.ops.targets import Target
+from quantcli.quantize.plan import FusedActivation
+
+FLOAT32 = "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A candidate.
+
+    Attributes:
+        node: Anchor.
+        row: Its row in the operator table.
+        inputs: (index, value) of the activations it reads.
+        constants: (index, initializer) of constant operands that are quantized with it.
+        weight: Initializer of the weight, "" where there is none.
+        weight_axis: Channel axis of the weight, None where the kernel takes one scale only.
+        bias: Initializer of the bias, "".
+        bias_node: The Add that holds the bias of a MatMul.
+        activation: The Relu or Clip behind.
+        outputs: Values behind the last fused node.
+    """
+
+    node: NodeInfo
+    row: OpSpec
+    inputs: tuple[tuple[int, str], ...]
+    constants: tuple[tuple[int, str], ...] = ()
+    weight: str = ""
+    weight_axis: int | None = None
+    bias: str = ""
+    bias_node: NodeInfo | None = None
+    activation: FusedActivation | None = None
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def raw_output(self) -> str:
+        """Value behind the bias, before the activation."""
+        return self.bias_node.outputs[0] if self.bias_node is not None else self.node.outputs[0]
+
+
+def sole_reader(view: GraphView, name: str) -> NodeInfo | None:
+    """The only node that reads ``name``; None if there are more, bodies among them, or it is an output."""
+    uses = view.uses(name)
+    if len(uses) != 1 or uses[0].index < 0 or view.tensors[name].is_output:
+        return None
+    return uses[0].node
+
+
+def find_kernel(view: GraphView, node: NodeInfo, target: Target) -> Kernel | Reason:
+    """The candidate anchored at ``node``, or why there is none on ``target``."""
+    row = lookup(node.domain, node.op_type)
+    refusal = _refuse_by_table(view, node, row, target)
+    if refusal is not None:
+        return refusal
+    assert row is not None
+    if row.trait is Trait.COMPUTE:
+        return _compute(view, node, row, target)
+    refusal = _refuse_by_form(view, node, row)
+    if refusal is not None:
+        return refusal
+    return _plain(view, node, row)
+
+
+def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target: Target) -> Reason | None:
+    if node.op_type in QUANTIZED_OPS or (node.domain == "com.microsoft" and "Quantize" in node.op_type):
+        return Reason(code="F902", sentence=f"{node.op} is a quantized form already")
+    if node.op_type in BODY_OPS:
+        return Reason(code="F206", sentence=f"{node.op_type} has bodies, which are left in float")
+    if row is None:
+        return Reason(code="F205", sentence=f"operator {node.op} is not in the table")
+    if row.trait is Trait.SHAPE:
+        return Reason(code="F901", sentence=f"{node.op_type} does not compute on floats")
+    data = _data_inputs(node, row)
+    dtypes = [view.tensors[name].dtype for _, name in data] + [view.tensors[o].dtype for o in node.outputs[:1]]
+    if all(dtype not in {None, FLOAT32, "float16", "float64", "bfloat16"} for dtype in dtypes):
+        return Reason(code="F901", sentence=f"{node.op_type} works on {dtypes[0]}")
+    wrong = next((dtype for dtype in dtypes if dtype != FLOAT32), FLOAT32)
+    if wrong != FLOAT32:
+        return Reason(code="F302", sentence=f"{node.op_type} works on {wrong or 'an unknown type'}, not float32")
+    support = row.on(target.name)
+    if support.kernel is KernelKind.NONE:
+        return Reason(code="F201", sentence=f"{node.op_type}: {support.note or row.note}")
+    if support.kernel is KernelKind.SLOW:
+        return Reason(code="F202", sentence=f"{node.op_type}: {support.note}")
+    return None
+
+
+def _data_inputs(node: NodeInfo, row: OpSpec) -> list[tuple[int, str]]:
+    return [(i, name) for i, name in enumerate(node.inputs) if name and row.role(i) is Role.ACTIVATION]
+
+
+def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec) -> Reason | None:
+    """Attributes and operands for which an operator without a weight has no integer form."""
+    if not any(not view.is_constant(name) for _, name in _data_inputs(node, row)):
+        return Reason(code="F901", sentence=f"{node.op_type} reads constants only")
+    if node.op_type == "Resize" and node.attributes.get("mode", "nearest") != "nearest":
+        mode = node.attributes.get("mode")
+        return Reason(code="F303", sentence=f"Resize with mode '{mode}' interpolates; only nearest selects")
+    if node.op_type == "MaxPool" and len([o for o in node.outputs if o]) > 1:
+        return Reason(code="F303", sentence="MaxPool with indices has no integer form")
+    if row.trait is Trait.PASSTHROUGH and any(view.is_constant(n) for _, n in _data_inputs(node, row)):
+        return Reason(code="F901", sentence=f"{node.op_type} reads a constant table")
+    if row.trait is Trait.FUSED and clip_bounds(view, node) is None:
+        return Reason(code="F303", sentence=f"{node.op_type} has bounds that are not constant")
+    return None
+
+
+def _plain(view: GraphView, node: NodeInfo, row: OpSpec) -> Kernel:
+    """OWN, SHARED, FIXED, PASSTHROUGH and FUSED operators."""
+    data = _data_inputs(node, row)
+    inputs = tuple((i, name) for i, name in data if not view.is_constant(name))
+    constants = tuple((i, name) for i, name in data if view.is_constant(name))
+    activation = None
+    outputs = tuple(name for name in node.outputs if name)
+    if row.trait not in {Trait.PASSTHROUGH, Trait.FUSED}:
+        activation = _activation_behind(view, outputs[0])
+    if activation is not None:
+        outputs = (activation.output,)
+    return Kernel(node=node, row=row, inputs=inputs, constants=constants, activation=activation, outputs=outputs)
+
+
+def _compute(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Kernel | Reason:
+    weight = node.input(1)
+    if node.op_type == "MatMul" and not view.is_constant(weight) and not view.is_constant(node.input(0)):
+        if target.fuses_qdq:
+            return Reason(code="F204", sentence="both operands of MatMul are activations")
+        outputs = (node.outputs[0],)
+        return Kernel(node=node, row=row, inputs=((0, node.inputs[0]), (1, node.inputs[1])), outputs=outputs)
+    if not view.is_constant(weight):
+        where = "its weight is computed by the graph"
+        if view.is_constant(node.input(0)):
+            where = "its constant is the left operand"
+        return Reason(code="F301", sentence=f"{node.op_type}: {where}")
+    refusal = _refuse_layer(view, node, target)
+    if refusal is not None:
+        return refusal
+    bias, bias_node = node.input(2) if len(node.inputs) > 2 else "", None
+    if bias and not view.is_constant(bias):
+        return Reason(code="F301", sentence=f"{node.op_type}: its bias is computed by the graph")
+    if node.op_type == "MatMul":
+        bias, bias_node = _bias_behind(view, node)
+    raw = bias_node.outputs[0] if bias_node is not None else node.outputs[0]
+    activation = _activation_behind(view, raw)
+    return Kernel(
+        node=node,
+        row=row,
+        inputs=((0, node.inputs[0]),),
+        weight=weight,
+        weight_axis=weight_axis(view, node),
+        bias=bias,
+        bias_node=bias_node,
+        activation=activation,
+        outputs=(activation.output if activation is not None else raw,),
+    )
+
+
+def _refuse_layer(view: GraphView, node: NodeInfo, target: Target) -> Reason | None:
+    shape = view.tensors[node.inputs[1]].shape or ()
+    attributes = node.attributes
+    if 0 in shape:
+        return Reason(code="F304", sentence=f"{node.op_type}: the weight is empty")
+    if node.op_type == "Conv" and target.fuses_qdq:
+        group = attributes.get("group", 1)
+        if group != 1 and shape[1] != 1:
+            return Reason(code="F203", sentence=f"Conv with {group} groups of {shape[1]} channels")
+    if node.op_type == "Gemm":
+        factors = (attributes.get("alpha", 1.0), attributes.get("beta", 1.0) if len(node.inputs) > 2 else 1.0)
+        if factors != (1.0, 1.0) or attributes.get("transA", 0):
+            return Reason(code="F303", sentence="Gemm with transA, or alpha or beta other than 1")
+        bias = node.input(2)
+        if bias and view.is_constant(bias) and not _is_vector(view, bias, weight_columns(view, node)):
+            return Reason(code="F304", sentence="Gemm: the bias is not one value per output")
+    if node.op_type == "MatMul" and len(shape) < 2:
+        return Reason(code="F304", sentence="MatMul by a vector")
+    return None
+
+
+def weight_columns(view: GraphView, node: NodeInfo) -> int:
+    """Number of output channels of Gemm or MatMul."""
+    shape = view.tensors[node.inputs[1]].shape
+    assert shape
+    columns = shape[0] if node.op_type == "Gemm" and node.attributes.get("transB", 0) else shape[-1]
+    assert isinstance(columns, int)
+    return columns
+
+
+def weight_axis(view: GraphView, node: NodeInfo) -> int | None:
+    """Output-channel axis of the weight, None where the kernel takes one scale for the whole weight."""
+    rank = view.tensors[node.inputs[1]].rank
+    match node.op_type:
+        case "Conv":
+            return 0
+        case "ConvTranspose":
+            return 1 if node.attributes.get("group", 1) == 1 else None
+        case "Gemm":
+            return 0 if node.attributes.get("transB", 0) else 1
+        case _:
+            return 1 if rank == 2 else None
+
+
+def _is_vector(view: GraphView, name: str, size: int) -> bool:
+    """Whether constant ``name`` is one value per column: (size,) or (1, …, 1, size)."""
+    shape = view.tensors[name].shape
+    return bool(shape and shape[-1] == size and all(dim == 1 for dim in shape[:-1]))
+
+
+def _bias_behind(view: GraphView, node: NodeInfo) -> tuple[str, NodeInfo | None]:
+    """Constant and Add node of a MatMul's bias."""
+    reader = sole_reader(view, node.outputs[0])
+    if reader is None or reader.op != "Add":
+        return "", None
+    other = reader.inputs[1] if reader.inputs[0] == node.outputs[0] else reader.inputs[0]
+    shape = view.tensors[other].shape
+    rank = view.tensors[node.inputs[1]].rank
+    if not view.is_constant(other) or not _is_vector(view, other, weight_columns(view, node)):
+        return "", None
+    # A constant of higher rank than the product would raise the rank of the sum.
+    if shape is None or rank is None or len(shape) > max(rank, 1):
+        return "", None
+    return other, reader
+
+
+def clip_bounds(view: GraphView, node: NodeInfo) -> tuple[float, float] | None:
+    """Bounds of a Relu or Clip; None if a bound is computed by the graph."""
+    if node.op_type == "Relu":
+        return 0.0, math.inf
+    bounds = []
+    for index, key, default in ((1, "min", -math.inf), (2, "max", math.inf)):
+        name = node.input(index)
+        if not name:
+            value = node.attributes.get(key, default)
+            bounds.append(float(value) if isinstance(value, int | float) else default)
+        elif view.is_constant(name):
+            bounds.append(float(np.asarray(view.constant(name)).reshape(())))
+        else:
+            return None
+    return bounds[0], bounds[1]
+
+
+def _activation_behind(view: GraphView, name: str) -> FusedActivation | None:
+    """The Relu or Clip that alone reads ``name``."""
+    reader = sole_reader(view, name)
+    if reader is None or reader.domain or reader.op_type not in {"Relu", "Clip"} or reader.inputs[0] != name:
+        return None
+    bounds = clip_bounds(view, reader)
+    if bounds is None:
+        return None
+    return FusedActivation(node=reader.name, input=name, output=reader.outputs[0], low=bounds[0], high=bounds[1])
+
+
+def weight_spec(kernel: Kernel, dtype: QType, *, per_channel: bool) -> QuantSpec:
+    """Form of the kernel's weight: symmetric, narrow, per channel where wanted and possible."""
+    axis = kernel.weight_axis if per_channel else None
+    return QuantSpec(dtype=dtype, symmetric=True, axis=axis, narrow=True)

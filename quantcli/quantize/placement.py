@@ -1,0 +1,204 @@
+"""Which candidates become integer kernels: a fixpoint of demotions.
+
+All candidates start as quantized; a rule that fails demotes a node to float with its reason, until no rule
+fails. Demotion only ever removes nodes, so the result exists, is unique, and does not depend on the order.
+
+Rules on a target that fuses Q/DQ (onnxruntime): a kernel without a float-output form needs an output that one
+quantizer alone reads; elementwise kernels need all inputs as integers that exist anyway, and a reader that
+wants integers; moved tensors need a reader that wants integers; max-pools need to stand between kernels.
+Elsewhere only graph outputs are kept free of Q/DQ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from quantcli.graph.view import GraphView, NodeInfo
+from quantcli.ops.reasons import Reason
+from quantcli.ops.spec import Trait
+from quantcli.ops.table import lookup
+from quantcli.ops.targets import Target
+from quantcli.quantize.kernels import Kernel
+
+_SELECTING = {"Slice", "Gather", "GatherElements", "Split", "ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool"}
+"""Moves that drop values: their input may range wider than their output."""
+
+_DATA_MOVEMENT = {"Concat", "Resize", "Upsample", "Identity", "Cast", "Pad"}
+"""Further operators through which the noise of their input reaches their output unchanged."""
+
+
+class Placement:
+    """The set of kernels that are quantized, and the reasons of those that are not.
+
+    Attributes:
+        kernels: Quantized kernels by anchor name.
+        reasons: Why a demoted kernel's anchor stays in float.
+    """
+
+    def __init__(
+        self,
+        view: GraphView,
+        target: Target,
+        candidates: Mapping[str, Kernel],
+        known: Callable[[str], bool],
+    ) -> None:
+        self._view = view
+        self._target = target
+        self._known = known
+        self._output_bound: dict[str, bool] = {}
+        self._makers = {value: kernel for kernel in candidates.values() for value in kernel.outputs}
+        self._order = [node.name for node in view.nodes if node.name in candidates]
+        self.kernels = dict(candidates)
+        self.reasons: dict[str, Reason] = {}
+        rules = [self._needs_statistics, self._fusing_rule if target.fuses_qdq else self._plain_rule]
+        changed = True
+        while changed:
+            changed = False
+            for name in reversed(self._order):
+                if name in self.kernels:
+                    changed |= self._demote_if(name, rules)
+
+    def _demote_if(self, name: str, rules: Sequence[Callable[[Kernel], Reason | None]]) -> bool:
+        kernel = self.kernels[name]
+        for rule in rules:
+            reason = rule(kernel)
+            if reason is not None:
+                del self.kernels[name]
+                self.reasons[name] = reason
+                return True
+        return False
+
+    # What neighbours offer and want ---------------------------------------------------------------
+
+    def wants_integers(self, value: str) -> bool:
+        """Whether a quantized kernel reads ``value`` as an activation."""
+        return any(self.reads_integers(use.node, use.index) for use in self._view.uses(value))
+
+    def reads_integers(self, node: NodeInfo, index: int) -> bool:
+        """Whether ``node`` is quantized and its input ``index`` is an activation."""
+        kernel = self.kernels.get(node.name)
+        return kernel is not None and any(index == i for i, _ in kernel.inputs)
+
+    def maker(self, value: str) -> Kernel | None:
+        """The quantized kernel whose last value is ``value``."""
+        kernel = self._makers.get(value)
+        return kernel if kernel is not None and kernel.node.name in self.kernels else None
+
+    def _exists_as_integers(self, value: str) -> bool:
+        """Whether ``value`` is quantized for other reasons than the asking kernel."""
+        kernel = self.maker(value)
+        if kernel is not None and not kernel.row.on(self._target.name).float_output:
+            return True
+        return any(
+            self.reads_integers(use.node, use.index) and self.kernels[use.node.name].row.trait is Trait.COMPUTE
+            for use in self._view.uses(value)
+        )
+
+    def output_bound(self, value: str) -> bool:
+        """Whether ``value`` reaches graph outputs, and nothing but graph outputs, through data movement."""
+        if value not in self._output_bound:
+            self._output_bound[value] = self._compute_output_bound(value)
+        return self._output_bound[value]
+
+    def _compute_output_bound(self, value: str) -> bool:
+        if self._view.tensors[value].is_output:
+            return True
+        uses = self._view.uses(value)
+        return bool(uses) and all(
+            use.index >= 0 and self._moves(use.node) and all(self.output_bound(o) for o in use.node.outputs if o)
+            for use in uses
+        )
+
+    @staticmethod
+    def _moves(node: NodeInfo) -> bool:
+        row = lookup(node.domain, node.op_type)
+        if row is None:
+            return False
+        if row.trait is Trait.PASSTHROUGH:
+            return node.op_type not in {"MaxPool", "ReduceMax", "ReduceMin", "GlobalMaxPool"}
+        return node.op_type in _DATA_MOVEMENT
+
+    # Rules ----------------------------------------------------------------------------------------
+
+    def _needs_statistics(self, kernel: Kernel) -> Reason | None:
+        for _, value in kernel.inputs:
+            if not self._known(value):
+                return Reason(code="F501", sentence=f"no statistics of '{value}', which it reads")
+        if (
+            kernel.row.trait in {Trait.COMPUTE, Trait.OWN, Trait.SHARED}
+            and not kernel.row.on(self._target.name).float_output
+        ):
+            for value in kernel.outputs:
+                if not self._known(value) and not self._view.tensors[value].is_output:
+                    return Reason(code="F501", sentence=f"no statistics of '{value}', which it makes")
+        return None
+
+    def _plain_rule(self, kernel: Kernel) -> Reason | None:
+        moved = kernel.row.trait is Trait.PASSTHROUGH
+        if moved and any(self._view.tensors[value].is_output for value in kernel.outputs):
+            return Reason(code="F401", sentence="its result is an output of the graph")
+        made = any(self.maker(value) for _, value in kernel.inputs)
+        if moved and not made and not any(self.wants_integers(value) for value in kernel.outputs):
+            return Reason(code="F403", sentence="neither its source nor its readers are quantized")
+        return None
+
+    def _fusing_rule(self, kernel: Kernel) -> Reason | None:
+        match kernel.row.trait:
+            case Trait.COMPUTE:
+                return self._compute_rule(kernel)
+            case Trait.PASSTHROUGH:
+                return self._passthrough_rule(kernel)
+            case Trait.FUSED:
+                return Reason(code="F405", sentence=f"no quantized kernel ends in this {kernel.node.op_type}")
+            case _:
+                return self._elementwise_rule(kernel)
+
+    def _compute_rule(self, kernel: Kernel) -> Reason | None:
+        if kernel.row.on(self._target.name).float_output:
+            return None
+        (output,) = kernel.outputs
+        if self.output_bound(output):
+            return Reason(code="F401", sentence=f"'{output}' reaches an output through data movement only")
+        return self._needs_single_quantizer(output)
+
+    def _needs_single_quantizer(self, output: str) -> Reason | None:
+        if self._view.tensors[output].is_output:
+            return Reason(code="F405", sentence=f"'{output}' is an output of the graph as well")
+        if any(use.index < 0 for use in self._view.uses(output)):
+            return Reason(code="F405", sentence=f"'{output}' is read by the body of a node as well")
+        if not self._view.uses(output):
+            return Reason(code="F405", sentence=f"nobody reads '{output}'")
+        return None
+
+    def _elementwise_rule(self, kernel: Kernel) -> Reason | None:
+        for _, value in kernel.inputs:
+            if not self._exists_as_integers(value):
+                return Reason(code="F402", sentence=f"its input '{value}' stays in float")
+        (output,) = kernel.outputs
+        if not self.wants_integers(output):
+            return Reason(code="F403", sentence=f"nobody reads '{output}' as integers")
+        return self._needs_single_quantizer(output)
+
+    def _passthrough_rule(self, kernel: Kernel) -> Reason | None:
+        (_, source), *_rest = kernel.inputs
+        wanted = [value for value in kernel.outputs if self.wants_integers(value)]
+        if not wanted:
+            return Reason(code="F403", sentence="nobody reads its result as integers")
+        for value in kernel.outputs:
+            reason = self._needs_single_quantizer(value) if value in wanted else None
+            if reason is not None or self._view.tensors[value].is_output:
+                return reason or Reason(code="F405", sentence=f"'{value}' is an output of the graph as well")
+        if kernel.node.op_type == "MaxPool":
+            if self.maker(source) is None or not self._read_by_conv(kernel.outputs[0]):
+                return Reason(code="F404", sentence="it does not stand between quantized convolutions")
+        elif kernel.node.op_type in _SELECTING and self.maker(source) is None:
+            readers = self._view.uses(source)
+            if not all(self.reads_integers(use.node, use.index) for use in readers):
+                return Reason(code="F402", sentence=f"its input '{source}' stays in float")
+        return None
+
+    def _read_by_conv(self, value: str) -> bool:
+        return any(
+            self.reads_integers(use.node, use.index) and use.node.op_type in {"Conv", "Concat", "MaxPool"}
+            for use in self._view.uses(value)
+        )

@@ -1,0 +1,242 @@
+"""The plan: every decision about a model, as a value.
+
+Emitters read nothing else; it can be printed, compared, saved and used again. Made without data; ranges and
+parameters are joined to it later (``solve``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from quantcli.core.dtypes import QTYPES
+from quantcli.core.spec import QuantSpec
+from quantcli.errors import ConfigError
+from quantcli.ops.reasons import Reason
+
+PLAN_VERSION = 1
+
+
+class Action(StrEnum):
+    """What becomes of a node.
+
+    A kernel of its own on integers, moved integers, part of another node's kernel, or float.
+    """
+
+    QUANTIZE = "quantize"
+    PASSTHROUGH = "passthrough"
+    FUSE = "fuse"
+    FLOAT = "float"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    """A node and its fate.
+
+    Attributes:
+        name: Node name.
+        op_type: Operator, with its domain where that is not ai.onnx.
+        action: What becomes of it.
+        into: The node whose kernel it is part of (FUSE).
+        reason: Why it stays in float (FLOAT).
+        rule: The selector that decided, "" where none did.
+    """
+
+    name: str
+    op_type: str
+    action: Action
+    into: str = ""
+    reason: Reason | None = None
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorPlan:
+    """An activation that is quantized.
+
+    Attributes:
+        name: Value name.
+        spec: Its form.
+        group: Name of the sharing group; all members have the same parameters.
+        source: "calibrated" (its range enters its group's range), "passthrough" (it takes what its source
+            has) or "fixed" (``fixed_range``).
+        fixed_range: Range known from the operator's definition.
+        integer_producer: Whether it exists as integers only, so that float readers dequantize it, too.
+        guard: Whether the float layer before it must be kept from being quantized by the runtime.
+    """
+
+    name: str
+    spec: QuantSpec
+    group: str
+    source: str = "calibrated"
+    fixed_range: tuple[float, float] | None = None
+    integer_producer: bool = False
+    guard: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlan:
+    """A kernel with a constant weight: Conv, ConvTranspose, Gemm, MatMul.
+
+    Attributes:
+        node: The node that computes.
+        input: Activation it reads.
+        weight: Initializer.
+        weight_spec: Form of the weight.
+        bias: Initializer, "" where there is none.
+        bias_node: The Add whose constant is the bias of a MatMul, "" elsewhere.
+        output: Value after the bias.
+    """
+
+    node: str
+    input: str
+    weight: str
+    weight_spec: QuantSpec
+    bias: str = ""
+    bias_node: str = ""
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedActivation:
+    """A Relu or Clip behind a quantized kernel.
+
+    Attributes:
+        node: Its name.
+        input: Value before it.
+        output: Value after it, which is quantized.
+        low: Lower bound.
+        high: Upper bound.
+    """
+
+    node: str
+    input: str
+    output: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConstantPlan:
+    """A constant operand of an elementwise operator that is quantized with it.
+
+    Attributes:
+        node: The operator.
+        index: Input index.
+        constant: Initializer.
+        spec: Its form.
+    """
+
+    node: str
+    index: int
+    constant: str
+    spec: QuantSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All decisions about a model.
+
+    Attributes:
+        target: Name of the target.
+        nodes: Every node of the main graph, in its order.
+        tensors: Quantized activations by name, in order of production.
+        layers: Kernels with weights.
+        activations: Relu and Clip behind quantized kernels.
+        constants: Constant operands that are quantized.
+        integer_inputs: (node, input index) of the readings that are to see integers.
+    """
+
+    target: str
+    nodes: tuple[NodePlan, ...]
+    tensors: Mapping[str, TensorPlan]
+    layers: tuple[LayerPlan, ...] = ()
+    activations: tuple[FusedActivation, ...] = ()
+    constants: tuple[ConstantPlan, ...] = ()
+    integer_inputs: tuple[tuple[str, int], ...] = ()
+    version: int = field(default=PLAN_VERSION)
+
+    def node(self, name: str) -> NodePlan:
+        """The plan of node ``name``."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def count(self, action: Action) -> int:
+        """Number of nodes with ``action``."""
+        return sum(node.action is action for node in self.nodes)
+
+    @property
+    def quantized(self) -> int:
+        """Number of nodes that leave float arithmetic: kernels, moves and what is part of them."""
+        return len(self.nodes) - self.count(Action.FLOAT)
+
+    def to_json(self) -> str:
+        """Text form, the same from run to run."""
+        return json.dumps(_plain(asdict(self)), indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Types of this module as JSON types; an integer type is written by its name."""
+    if isinstance(value, dict):
+        if set(value) == {"name", "bits", "signed"}:
+            return value["name"]
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return str(value)
+    return value
+
+
+def plan_from_json(text: str) -> Plan:
+    """The plan that ``to_json`` wrote.
+
+    Raises:
+        ConfigError: C103, the text is no plan or one of another version.
+    """
+    try:
+        raw = json.loads(text)
+        if raw["version"] != PLAN_VERSION:
+            raise ConfigError(
+                "C103",
+                f"the plan has version {raw['version']}, this quantcli reads version {PLAN_VERSION}",
+                hint="make it again with: quantcli convert MODEL --dry-run --plan-out FILE",
+            )
+        return Plan(
+            target=raw["target"],
+            nodes=tuple(_node(item) for item in raw["nodes"]),
+            tensors={name: _tensor(item) for name, item in raw["tensors"].items()},
+            layers=tuple(
+                LayerPlan(**{**item, "weight_spec": _spec(item["weight_spec"])}) for item in raw["layers"]
+            ),
+            activations=tuple(
+                FusedActivation(**{**item, "low": float(item["low"]), "high": float(item["high"])})
+                for item in raw["activations"]
+            ),
+            constants=tuple(ConstantPlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["constants"]),
+            integer_inputs=tuple((name, index) for name, index in raw["integer_inputs"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            "C103",
+            f"the file is no plan of quantcli: {type(error).__name__}: {error}",
+            hint="make one with: quantcli convert MODEL --dry-run --plan-out FILE",
+        ) from error
+
+
+def _spec(raw: Mapping[str, Any]) -> QuantSpec:
+    return QuantSpec(**{**raw, "dtype": QTYPES[raw["dtype"]]})
+
+
+def _node(raw: Mapping[str, Any]) -> NodePlan:
+    reason = None if raw["reason"] is None else Reason(**raw["reason"])
+    return NodePlan(**{**raw, "action": Action(raw["action"]), "reason": reason})
+
+
+def _tensor(raw: Mapping[str, Any]) -> TensorPlan:
+    fixed = raw["fixed_range"]
+    return TensorPlan(
+        **{**raw, "spec": _spec(raw["spec"]), "fixed_range": None if fixed is None else (fixed[0], fixed[1])}
+    )

@@ -1,0 +1,236 @@
+"""From a graph, a target and a recipe to a plan. Needs no data.
+
+candidates (kernels.py) → placement (which of them are quantized) → tensors that get Q/DQ, with their
+sharing groups → Plan
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quantcli.core.spec import QuantSpec
+from quantcli.graph.view import GraphView, NodeInfo
+from quantcli.ops.reasons import Reason
+from quantcli.ops.spec import Trait
+from quantcli.ops.targets import TARGETS, Target
+from quantcli.quantize.groups import SharingGroups
+from quantcli.quantize.kernels import Kernel, find_kernel, weight_spec
+from quantcli.quantize.placement import Placement
+from quantcli.quantize.plan import (
+    Action,
+    ConstantPlan,
+    LayerPlan,
+    NodePlan,
+    Plan,
+    TensorPlan,
+)
+from quantcli.quantize.recipe import Recipe, select
+
+_GUARDED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+"""Float layers whose weight onnxruntime quantizes by itself between DQ and Q (WeightBiasQuantization)."""
+
+
+def make_plan(view: GraphView, recipe: Recipe, known: Callable[[str], bool] | None = None) -> Plan:
+    """Plan the quantization of a prepared graph.
+
+    Args:
+        view: The prepared graph; element types of values must be known.
+        recipe: What is wanted.
+        known: Whether calibration has statistics of a value; all are assumed to be known without it.
+
+    Raises:
+        ConfigError: C101 or C102, a selector is wrong.
+    """
+    return _Planner(view, recipe, known or (lambda _: True)).plan()
+
+
+def observed_tensors(view: GraphView, plan: Plan) -> tuple[str, ...]:
+    """Values whose ranges the plan needs, in order of production."""
+    del view
+    return tuple(tensor.name for tensor in plan.tensors.values() if tensor.source == "calibrated")
+
+
+class _Planner:
+    def __init__(self, view: GraphView, recipe: Recipe, known: Callable[[str], bool]) -> None:
+        self.view = view
+        self.recipe = recipe
+        self.target: Target = TARGETS[recipe.target]
+        self.known = known
+        self.reasons: dict[str, Reason] = {}
+        self.rules: dict[str, str] = {}
+        self.absorbed: dict[str, str] = {}
+
+    def plan(self) -> Plan:
+        candidates = self._candidates()
+        placement = Placement(self.view, self.target, candidates, self.known)
+        self.reasons.update(placement.reasons)
+        groups = SharingGroups(self.view, placement, self.target)
+        kernels = placement.kernels.values()
+        return Plan(
+            target=self.target.name,
+            nodes=tuple(self._node_plan(node, placement) for node in self.view.nodes),
+            tensors=self._tensors(placement, groups),
+            layers=tuple(self._layer(kernel) for kernel in kernels if kernel.weight),
+            activations=tuple(
+                kernel.activation
+                for kernel in kernels
+                if kernel.activation is not None and self._output_quantized(placement, kernel)
+            ),
+            constants=tuple(
+                ConstantPlan(node=kernel.node.name, index=index, constant=name, spec=self._activation_spec())
+                for kernel in kernels
+                for index, name in kernel.constants
+            ),
+        )
+
+    # Candidates -------------------------------------------------------------------------------------
+
+    def _candidates(self) -> dict[str, Kernel]:
+        excluded = select(self.recipe.exclude, self.view)
+        included = select(self.recipe.include, self.view) if self.recipe.include else None
+        found: dict[str, Kernel] = {}
+        for node in self.view.nodes:
+            if node.name in self.absorbed:
+                continue
+            kernel = find_kernel(self.view, node, self.target)
+            if isinstance(kernel, Reason):
+                self.reasons[node.name] = kernel
+                continue
+            if node.name in excluded:
+                self.rules[node.name] = f"--exclude {excluded[node.name]}"
+                self.reasons[node.name] = Reason(code="F101", sentence=f"excluded by '{excluded[node.name]}'")
+                continue
+            if included is not None and node.name not in included and kernel.row.trait is Trait.COMPUTE:
+                self.rules[node.name] = "--include"
+                self.reasons[node.name] = Reason(code="F101", sentence="not named by --include")
+                continue
+            if included is not None and node.name in included:
+                self.rules[node.name] = f"--include {included[node.name]}"
+            found[node.name] = kernel
+            for part in (kernel.bias_node, kernel.activation):
+                if part is not None:
+                    name = part.name if isinstance(part, NodeInfo) else part.node
+                    self.absorbed[name] = node.name
+        return found
+
+    # Nodes ------------------------------------------------------------------------------------------
+
+    def _node_plan(self, node: NodeInfo, placement: Placement) -> NodePlan:
+        rule = self.rules.get(node.name, "")
+        owner = self.absorbed.get(node.name)
+        if owner is not None:
+            kernel = placement.kernels.get(owner)
+            if kernel is not None and self._part_of(node, kernel, placement):
+                return NodePlan(name=node.name, op_type=node.op, action=Action.FUSE, into=owner)
+            reason = Reason(code="F406", sentence=f"it computes with '{owner}', which stays in float")
+            if kernel is not None:
+                reason = Reason(
+                    code="F403", sentence=f"nobody reads its result as integers; '{owner}' gives float"
+                )
+            return NodePlan(name=node.name, op_type=node.op, action=Action.FLOAT, reason=reason)
+        kernel = placement.kernels.get(node.name)
+        if kernel is None:
+            return NodePlan(
+                name=node.name, op_type=node.op, action=Action.FLOAT, reason=self.reasons[node.name], rule=rule
+            )
+        moved = kernel.row.trait is Trait.PASSTHROUGH
+        action = Action.PASSTHROUGH if moved else Action.QUANTIZE
+        return NodePlan(name=node.name, op_type=node.op, action=action, rule=rule)
+
+    def _part_of(self, node: NodeInfo, kernel: Kernel, placement: Placement) -> bool:
+        """A bias always joins its kernel; a Relu or Clip only when a quantizer follows."""
+        if kernel.bias_node is not None and node.name == kernel.bias_node.name:
+            return True
+        return self._output_quantized(placement, kernel)
+
+    # Tensors ----------------------------------------------------------------------------------------
+
+    def _activation_spec(self) -> QuantSpec:
+        return QuantSpec(dtype=self.recipe.activation_dtype, symmetric=self.recipe.symmetric)
+
+    def _output_quantized(self, placement: Placement, kernel: Kernel) -> bool:
+        """Whether Q/DQ follow the kernel."""
+        if any(self.view.tensors[value].is_output for value in kernel.outputs):
+            return False
+        if self.target.fuses_qdq and not kernel.row.on(self.target.name).float_output:
+            return True
+        wanted = any(placement.wants_integers(value) for value in kernel.outputs)
+        return (
+            wanted if kernel.weight or self.target.fuses_qdq else wanted or bool(self.view.uses(kernel.outputs[0]))
+        )
+
+    def _integer_producer(self, placement: Placement, value: str) -> bool:
+        """Whether float readers of ``value`` must dequantize it, because its maker fuses with the quantizer."""
+        kernel = placement.maker(value)
+        if kernel is None:
+            return False
+        if kernel.row.on(self.target.name).float_output:
+            # This kernel can give float: its float readers get the exact result, but then it does not fuse
+            # with the quantizer.
+            return all(
+                use.index >= 0 and placement.reads_integers(use.node, use.index) for use in self.view.uses(value)
+            )
+        return True
+
+    def _tensors(self, placement: Placement, groups: SharingGroups) -> dict[str, TensorPlan]:
+        spec = self._activation_spec()
+        found: dict[str, TensorPlan] = {}
+        for value in self._values_in_order():
+            maker = placement.maker(value)
+            quantized = maker is not None and self._output_quantized(placement, maker)
+            if not (quantized or placement.wants_integers(value)) or self._never(value):
+                continue
+            moved = maker is not None and maker.row.trait is Trait.PASSTHROUGH
+            fixed = maker.row.fixed_range if maker is not None and not self.target.fuses_qdq else None
+            integer_producer = self._integer_producer(placement, value)
+            found[value] = TensorPlan(
+                name=value,
+                spec=spec,
+                group=groups.root(value),
+                source="passthrough" if moved else "fixed" if fixed else "calibrated",
+                fixed_range=fixed,
+                integer_producer=integer_producer,
+            )
+        if self.target.guards_float:
+            for value in list(found):
+                if self._needs_guard(value, placement, found):
+                    tensor = found[value]
+                    found[value] = TensorPlan(
+                        name=value, spec=tensor.spec, group=tensor.group, source=tensor.source, guard=True
+                    )
+        return found
+
+    def _never(self, value: str) -> bool:
+        return self.view.is_constant(value)
+
+    def _values_in_order(self) -> tuple[str, ...]:
+        made = (value for node in self.view.nodes for value in node.outputs if value)
+        return (*self.view.inputs, *made)
+
+    def _needs_guard(self, value: str, placement: Placement, found: dict[str, TensorPlan]) -> bool:
+        """Whether a float layer stands between a dequantized input and this quantized value."""
+        if placement.maker(value) is not None:
+            return False
+        node = self.view.producer(value)
+        while node is not None and node.op_type in {"Relu", "Clip"} and not node.domain:
+            node = self.view.producer(node.inputs[0])
+        if node is not None and node.op_type == "Add":
+            sources = [self.view.producer(name) for name in node.inputs]
+            node = next((s for s in sources if s is not None and s.op_type == "MatMul"), None)
+        if node is None or node.domain or node.op_type not in _GUARDED:
+            return False
+        source = found.get(node.inputs[0])
+        return source is not None and source.integer_producer and self.view.is_constant(node.input(1))
+
+    # Layers -----------------------------------------------------------------------------------------
+
+    def _layer(self, kernel: Kernel) -> LayerPlan:
+        return LayerPlan(
+            node=kernel.node.name,
+            input=kernel.inputs[0][1],
+            weight=kernel.weight,
+            weight_spec=weight_spec(kernel, self.recipe.weight_dtype, per_channel=self.recipe.per_channel),
+            bias=kernel.bias,
+            bias_node=kernel.bias_node.name if kernel.bias_node is not None else "",
+            output=kernel.raw_output,
+        )

@@ -1,0 +1,103 @@
+"""What the user wants: defaults, and selectors of the nodes that must or must not be quantized.
+
+A selector is a glob over node names (``block1/*``), ``re:EXPR`` (a regular expression that must match the
+whole name) or ``op:TYPE`` (an operator). A selector that matches nothing is an error, because a misspelt
+exclusion would otherwise pass in silence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from quantcli.core.dtypes import INT8, UINT8, QType
+from quantcli.errors import ConfigError
+from quantcli.graph.view import GraphView, NodeInfo
+from quantcli.ops.targets import DEFAULT_TARGET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How to quantize.
+
+    Attributes:
+        target: Name of the target.
+        activation_dtype: Integer type of activations.
+        weight_dtype: Integer type of weights.
+        symmetric: Whether activations have a fixed zero point.
+        per_channel: Whether weights have a scale per output channel.
+        method: Range method, as text ("minmax", "percentile:99.999", …).
+        include: Selectors; when given, only matching nodes are quantized.
+        exclude: Selectors of nodes left in float; stronger than ``include``.
+    """
+
+    target: str = DEFAULT_TARGET
+    activation_dtype: QType = UINT8
+    weight_dtype: QType = INT8
+    symmetric: bool = False
+    per_channel: bool = True
+    method: str = "minmax"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+def matches(selector: str, node: NodeInfo) -> bool:
+    """Whether ``selector`` names ``node``, by its own name or one that was folded into it.
+
+    Raises:
+        ConfigError: C102, the regular expression is invalid.
+    """
+    if selector.startswith("op:"):
+        return node.op_type == selector[3:] or node.op == selector[3:]
+    names = (node.name, *node.absorbed)
+    if selector.startswith("re:"):
+        try:
+            expression = re.compile(selector[3:])
+        except re.error as error:
+            raise ConfigError(
+                "C102", f"selector '{selector}' is not a valid regular expression: {error}"
+            ) from error
+        return any(expression.fullmatch(name) for name in names)
+    return any(name == selector or fnmatch.fnmatchcase(name, selector) for name in names)
+
+
+def select(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
+    """Nodes named by ``selectors``.
+
+    Returns:
+        Node name → the last selector that matched it.
+
+    Raises:
+        ConfigError: C101, a selector matches nothing (all such selectors are told at once).
+    """
+    found: dict[str, str] = {}
+    missing = []
+    for selector in selectors:
+        hits = [node.name for node in view.nodes if matches(selector, node)]
+        if not hits:
+            missing.append(selector)
+        found.update(dict.fromkeys(hits, selector))
+    if missing:
+        raise ConfigError(
+            "C101",
+            "; ".join(f"selector '{selector}' matches no node of the model" for selector in missing),
+            hint=_nearest(missing, view.nodes),
+        )
+    return found
+
+
+def _nearest(missing: Sequence[str], nodes: Iterable[NodeInfo]) -> str:
+    """Names and operators that the user may have meant."""
+    nodes = tuple(nodes)
+    names = sorted({name for node in nodes for name in (node.name, *node.absorbed)})
+    operators = sorted({f"op:{node.op_type}" for node in nodes})
+    near: list[str] = []
+    for selector in missing:
+        pool = operators if selector.startswith("op:") else names
+        near += difflib.get_close_matches(selector.removeprefix("re:"), pool, n=3, cutoff=0.4)
+    if not near:
+        return "list the names with: quantcli inspect MODEL -v"
+    return "did you mean " + ", ".join(f"'{name}'" for name in dict.fromkeys(near)) + "?"

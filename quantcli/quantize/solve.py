@@ -1,0 +1,106 @@
+"""From a plan, weights and ranges to parameters: everything that the emitters write down.
+
+Ranges of a sharing group are the hull of its members' ranges. A Relu or Clip behind a kernel is dropped when
+the quantized range proves that it does nothing: every representable value lies inside its bounds, to within
+half a step (saturation to the range is then the clipping).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantcli.core.affine import params_from_range, quantize, representable_range
+from quantcli.core.spec import QuantParams, QuantSpec
+from quantcli.errors import ModelError
+from quantcli.graph.view import GraphView
+from quantcli.quantize.plan import FusedActivation, Plan
+from quantcli.quantize.weights import QuantizedLayer, quantize_layer
+
+RangeOf = Callable[[str, QuantSpec], tuple[float, float]]
+"""Gives the range of a value for a form: (low, high), finite, low ≤ high."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedConstant:
+    """A constant operand: integers of the operand's shape, and their parameters."""
+
+    values: np.ndarray
+    params: QuantParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """Parameters of a plan.
+
+    Attributes:
+        tensors: Parameters of every quantized activation.
+        layers: Integers of every layer, by node name.
+        constants: Integers of constant operands, by (node, input index).
+        dropped: Relu and Clip nodes that the range proves to do nothing.
+        kept: Relu and Clip nodes behind kernels that must stay.
+    """
+
+    tensors: Mapping[str, QuantParams]
+    layers: Mapping[str, QuantizedLayer]
+    constants: Mapping[tuple[str, int], QuantizedConstant]
+    dropped: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def solve(plan: Plan, view: GraphView, range_of: RangeOf) -> Solution:
+    """Find all parameters.
+
+    Raises:
+        ModelError: M301, a weight or bias is not finite.
+    """
+    tensors = _tensor_params(plan, range_of)
+    layers = {}
+    for layer in plan.layers:
+        bias = np.asarray(view.constant(layer.bias)).reshape(-1) if layer.bias else None
+        try:
+            layers[layer.node] = quantize_layer(
+                view.constant(layer.weight), bias, tensors[layer.input], layer.weight_spec
+            )
+        except ValueError as error:
+            raise ModelError(
+                "M301",
+                f"the weight '{layer.weight}' or the bias of node '{layer.node}' has NaN or infinite values",
+                hint="repair the model, or keep the node in float with --exclude",
+            ) from error
+    dropped = tuple(a.node for a in plan.activations if does_nothing(a, tensors[a.output]))
+    return Solution(
+        tensors=tensors,
+        layers=layers,
+        constants={
+            (constant.node, constant.index): _constant(view.constant(constant.constant), constant.spec)
+            for constant in plan.constants
+        },
+        dropped=dropped,
+        kept=tuple(a.node for a in plan.activations if a.node not in dropped),
+    )
+
+
+def _tensor_params(plan: Plan, range_of: RangeOf) -> dict[str, QuantParams]:
+    hulls: dict[str, tuple[float, float]] = {}
+    for tensor in plan.tensors.values():
+        if tensor.source == "passthrough":
+            continue
+        low, high = tensor.fixed_range or range_of(tensor.name, tensor.spec)
+        known = hulls.get(tensor.group)
+        hulls[tensor.group] = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
+    return {name: params_from_range(*hulls[tensor.group], tensor.spec) for name, tensor in plan.tensors.items()}
+
+
+def _constant(values: np.ndarray, spec: QuantSpec) -> QuantizedConstant:
+    params = params_from_range(float(values.min(initial=0.0)), float(values.max(initial=0.0)), spec)
+    return QuantizedConstant(values=quantize(values, params), params=params)
+
+
+def does_nothing(activation: FusedActivation, params: QuantParams) -> bool:
+    """Whether all representable values lie inside the bounds, to within half a step."""
+    low, high = representable_range(params)
+    half = float(params.scale) / 2
+    return low >= activation.low - half and high <= activation.high + half
