@@ -104,10 +104,41 @@ ERROR_CODES: dict[str, str] = {
     "M203": "The model uses map types, which cannot be preserved.",
     "M204": "The model has something that cannot be represented in memory without loss.",
     # D: data ------------------------------------------------------------------------------------
+    "D101": "A data specification does not parse; its form is [NAME=]PATH[?option=value&...], with "
+    "FILE.py:FUNCTION, MODULE:FUNCTION or random:COUNT in the place of PATH.",
+    "D102": "An option of a data specification is unknown, has a wrong value, or does not apply to this kind "
+    "of data.",
+    "D103": "A file or directory of samples does not exist, cannot be read, or is of no kind that quantcli "
+    "reads.",
+    "D104": "A file of samples is damaged, changed while it was read, or is not what its name says.",
+    "D105": "An array holds Python objects or records. quantcli never unpickles: a pickle can run any code.",
+    "D106": "The data holds no samples.",
+    "D107": "The samples do not fit the inputs of the model: names, types, ranks, dimensions or counts differ.",
+    "D108": "A sample holds NaN or Inf.",
+    "D109": "The Python function that gives the samples cannot be loaded, or failed.",
+    "D110": "Random samples cannot be made for an input, for example because its shape is not known.",
+    "D111": "An image cannot be read, or images are given and Pillow is not installed.",
+    "D112": "Several things are wrong with the data; all of them are listed.",
+    "D121": "The labels cannot be read, or their number is not that of the samples.",
     # K: calibration files -----------------------------------------------------------------------
     # G: gates and comparison --------------------------------------------------------------------
+    "G101": "A gate names a metric that does not exist.",
+    "G102": "A gate does not parse; its form is [OUTPUT.]METRIC OP LIMIT[UNIT][:warn] with OP one of "
+    ">= <= > < ==, for example 'logits.cosine>=0.999' or 'accuracy_drop<=1pp:warn'.",
+    "G103": "The limit of a gate is outside what its metric can be, so the gate would always or never pass.",
+    "G104": "A gate needs a measurement that was not asked for: samples, labels or timing.",
+    "G105": "Accuracy was asked for on made-up samples, where it means nothing.",
+    "G106": "A gate or an option names an output that the model does not have.",
+    "G201": "The two models do not have the same inputs, so they cannot be compared on the same samples.",
+    "G202": "The outputs of the two models cannot be matched, or none of them can be compared.",
+    "G203": "The labels fit no output of the model, or hold classes that the output does not have.",
+    "G204": "A timing needs more repetitions.",
+    "G301": "The file is not a quantcli report, or is one of another schema version.",
     # R: run time --------------------------------------------------------------------------------
     "R101": "onnxruntime refuses to load the model.",
     "R102": "onnxruntime loaded the model, but running it failed.",
     # O: output ----------------------------------------------------------------------------------
+    "O101": "The output exists already, and -f was not given.",
+    "O102": "The output would overwrite a file that the model was read from.",
+    "O103": "A file could not be written: no such directory, no permission, no room.",
 }

@@ -11,11 +11,9 @@ import onnx_ir as ir
 
 from quantcli.errors import ModelError
 from quantcli.graph import build_view
+from quantcli.graph.proto_file import PROTOBUF_LIMIT
 from quantcli.graph.traverse import graph_values, nested_graphs, topological_order
 from quantcli.graph.view import GraphView
-
-PROTOBUF_LIMIT = 2**31 - 1
-"""Largest protobuf message in bytes."""
 
 STRUCTURE_BYTES = 64 * 2**20
 """Allowance for everything of a model but its tensors, when sizes are estimated."""
@@ -49,14 +47,22 @@ class OnnxModel:
         Raises:
             ModelError: The graph has a cycle (M102).
         """
-        for graph in self._graphs():
-            _sort(graph)
+        self.sort()
         copied = OnnxModel(self.ir.clone(deep_copy=True), sources=self.sources)
         for graph in copied._graphs():
             for value in graph_values(graph):
                 # onnx-ir's clone shares type objects, and ``value.dtype = …`` edits them in place.
                 value.type = copy.deepcopy(value.type)
         return copied
+
+    def sort(self) -> None:
+        """Bring the nodes of all graphs into topological order; sorted graphs stay as they are.
+
+        Raises:
+            ModelError: A graph has a cycle (M102).
+        """
+        for graph in self._graphs():
+            _sort(graph)
 
     def to_bytes(self) -> bytes:
         """The whole model as one protobuf message, external tensors embedded; same model, same bytes.
