@@ -80,13 +80,16 @@ def quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
     scale, zero = broadcastable(params, x.ndim)
     with np.errstate(over="ignore"):  # an infinite quotient saturates, as the kernel does
         q = np.rint(x.astype(np.float32) / scale).astype(np.float64) + zero
-    return np.clip(q, params.spec.qmin, params.spec.qmax).astype(params.spec.dtype.storage)
+    clipped: np.ndarray = np.clip(q, params.spec.qmin, params.spec.qmax).astype(params.spec.dtype.storage)
+    return clipped
 
 
 def dequantize(q: np.ndarray, params: QuantParams) -> np.ndarray:
     """Float32 values of integers ``q`` (any shape)."""
     scale, zero = broadcastable(params, q.ndim)
-    return ((q.astype(np.int64) - zero.astype(np.int64)).astype(np.float32) * scale).astype(np.float32)
+    steps: np.ndarray = (q.astype(np.int64) - zero.astype(np.int64)).astype(np.float32)
+    values: np.ndarray = steps * scale
+    return values
 
 
 def fake_quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:

@@ -74,13 +74,14 @@ class _Planner:
             activations=tuple(
                 kernel.activation
                 for kernel in kernels
-                if kernel.activation is not None and self._output_quantized(placement, kernel)
+                if kernel.activation is not None and self._activation_joins(placement, kernel)
             ),
             constants=tuple(
                 ConstantPlan(node=kernel.node.name, index=index, constant=name, spec=self._activation_spec())
                 for kernel in kernels
                 for index, name in kernel.constants
             ),
+            integer_inputs=tuple((kernel.node.name, index) for kernel in kernels for index, _ in kernel.inputs),
         )
 
     # Candidates -------------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ class _Planner:
         """A bias always joins its kernel; a Relu or Clip only when a quantizer follows."""
         if kernel.bias_node is not None and node.name == kernel.bias_node.name:
             return True
-        return self._output_quantized(placement, kernel)
+        return self._activation_joins(placement, kernel)
 
     # Tensors ----------------------------------------------------------------------------------------
 
@@ -158,6 +159,10 @@ class _Planner:
         return (
             wanted if kernel.weight or self.target.fuses_qdq else wanted or bool(self.view.uses(kernel.outputs[0]))
         )
+
+    def _activation_joins(self, placement: Placement, kernel: Kernel) -> bool:
+        """Whether the Relu or Clip behind the kernel is seen through the quantizer only."""
+        return self._output_quantized(placement, kernel) and self._integer_producer(placement, kernel.outputs[0])
 
     def _integer_producer(self, placement: Placement, value: str) -> bool:
         """Whether float readers of ``value`` must dequantize it, because its maker fuses with the quantizer."""

@@ -48,7 +48,7 @@ def weight_range(weight: np.ndarray, spec: QuantSpec) -> np.ndarray:
     """max|W|: () per tensor or (channels,) per channel, float64."""
     magnitude = np.abs(weight.astype(np.float64))
     if spec.axis is None:
-        return magnitude.max(initial=0.0)
+        return np.asarray(magnitude.max(initial=0.0))
     other = tuple(axis for axis in range(weight.ndim) if axis != spec.axis)
     return np.asarray(magnitude.max(axis=other, initial=0.0))
 
