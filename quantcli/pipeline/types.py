@@ -1,0 +1,236 @@
+"""What goes into the use cases and what comes out of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantcli.quantize.recipe import Recipe
+
+if TYPE_CHECKING:
+    from quantcli.calibration.statistics import CalibrationStatistics
+    from quantcli.quantize.plan import Plan
+    from quantcli.report.schema import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataOptions:
+    """Which samples, and how they become inputs (section "Data" of the guide).
+
+    Attributes:
+        specs: ``--data`` arguments, in order.
+        samples: At most so many samples; None for all.
+        shuffle: Take them in a seeded random order.
+        seed: Of the shuffle and of ``random:`` data.
+        shapes: Shapes of inputs with dynamic dimensions, for ``random:`` data.
+        image: Options of image folders by name (resize, crop, mean, std, scale, layout, channels, preprocess),
+            as text; options in a spec are stronger.
+    """
+
+    specs: tuple[str, ...] = ()
+    samples: int | None = None
+    shuffle: bool = False
+    seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    image: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How models are run.
+
+    Attributes:
+        threads: Intra-op threads of onnxruntime, at least 1.
+        batch_size: Samples per run where the model allows batches; None lets quantcli choose.
+        providers: Execution providers for calibration, in order of preference.
+        max_memory: Bound on the memory of calibration beyond the model's own, in bytes; None for no bound.
+    """
+
+    threads: int = 1
+    batch_size: int | None = None
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    max_memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrateRequest:
+    """``quantcli calibrate``.
+
+    Attributes:
+        model: Float model.
+        output: Statistics file; None for MODEL.calib beside the model.
+        data: Samples.
+        run: How to run.
+        target: Target whose tensors are observed.
+        overwrite: Replace an existing file.
+        ignore_nonfinite: Leave NaN and Inf out of the statistics instead of failing.
+    """
+
+    model: Path
+    data: DataOptions
+    output: Path | None = None
+    run: RunOptions = field(default_factory=RunOptions)
+    target: str = "ort-cpu"
+    overwrite: bool = False
+    ignore_nonfinite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrateResult:
+    """What calibration did.
+
+    Attributes:
+        output: The file written.
+        statistics: Its content; ``statistics.convergence`` holds the verdict.
+        seconds: Wall time of the sweep over the samples.
+        notes: Things the user should know (casts, dropped rows, preparation).
+    """
+
+    output: Path
+    statistics: CalibrationStatistics
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertRequest:
+    """``quantcli convert``.
+
+    Attributes:
+        model: Float model.
+        output: Where the result goes; None for MODEL.int8.onnx beside the model.
+        calibration: Statistics file; or
+        data: samples to calibrate on. One of the two, unless ``dry_run``.
+        eval_data: Samples that calibration does not see, for the fidelity shown at the end.
+        recipe: How to quantize.
+        format: "qdq" or "qoperator".
+        opset: ai.onnx version of the result; None for the lowest that does.
+        plan: A saved plan that takes the place of planning.
+        plan_out: Where to write the plan.
+        reports: Report files (.json, .md).
+        dry_run: Plan only; nothing but ``plan_out`` is written, no data are needed.
+        run: How to run.
+        overwrite: Replace existing files.
+    """
+
+    model: Path
+    output: Path | None = None
+    calibration: Path | None = None
+    data: DataOptions = field(default_factory=DataOptions)
+    eval_data: DataOptions = field(default_factory=DataOptions)
+    recipe: Recipe = field(default_factory=Recipe)
+    format: str = "qdq"
+    opset: int | None = None
+    plan: Path | None = None
+    plan_out: Path | None = None
+    reports: tuple[Path, ...] = ()
+    dry_run: bool = False
+    run: RunOptions = field(default_factory=RunOptions)
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelReport:
+    """What the runtime made of the quantized model.
+
+    Attributes:
+        integer: Integer kernels by operator name, as found in the optimized graph.
+        expected: Number of nodes planned as kernels of their own.
+        fused: How many of them run as integer kernels.
+        unfused: Node name → why the runtime did not fuse it.
+    """
+
+    integer: Mapping[str, int]
+    expected: int
+    fused: int
+    unfused: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertResult:
+    """What conversion did.
+
+    Attributes:
+        plan: All decisions.
+        output: The file written; None after a dry run.
+        files: All files written.
+        source_bytes: Size of the float model with its external data.
+        output_bytes: Size of the result.
+        kernels: What the runtime made of it; None after a dry run.
+        fidelity: SQNR in dB of each float output against the float model; empty when nothing was measured.
+        fidelity_on: What ``fidelity`` was measured on ("8 calibration samples", "40 samples of eval.npz"), "".
+        report: The report; None after a dry run.
+        notes: Things the user should know.
+    """
+
+    plan: Plan
+    output: Path | None = None
+    files: tuple[Path, ...] = ()
+    source_bytes: int = 0
+    output_bytes: int = 0
+    kernels: KernelReport | None = None
+    fidelity: Mapping[str, float] = field(default_factory=dict)
+    fidelity_on: str = ""
+    report: Report | None = None
+    notes: tuple[str, ...] = ()
+
+    def reasons(self) -> Counter[tuple[str, str]]:
+        """(code, operator) of the nodes left in float, counted."""
+        return Counter((n.reason.code, n.op_type) for n in self.plan.nodes if n.reason is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareRequest:
+    """``quantcli compare``.
+
+    Attributes:
+        original: The reference.
+        quantized: The model to judge.
+        data: Samples; without any, only files and weights are compared.
+        labels: File of labels.
+        labels_output: Output that the labels belong to; None to choose.
+        gates: Gate expressions.
+        latency: Measure the latency ratio.
+        repeats: Pairs of timed runs.
+        reports: Report files (.json, .md).
+        run: How to run.
+        overwrite: Replace existing report files.
+        command: The command line as typed, for the section "how to reproduce"; no absolute paths.
+    """
+
+    original: Path
+    quantized: Path
+    data: DataOptions = field(default_factory=DataOptions)
+    labels: Path | None = None
+    labels_output: str | None = None
+    gates: tuple[str, ...] = ()
+    latency: bool = False
+    repeats: int = 50
+    reports: tuple[Path, ...] = ()
+    run: RunOptions = field(default_factory=RunOptions)
+    overwrite: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """``quantcli inspect`` of one file.
+
+    Attributes:
+        path: The file.
+        kind: "model", "calibration", "plan" or "report".
+        facts: Label → text, in order of interest.
+        plan: What would become of a model's nodes; the plan in a plan file.
+        statistics: Content of a calibration file.
+        report: Content of a report file.
+    """
+
+    path: Path
+    kind: str
+    facts: Mapping[str, str]
+    plan: Plan | None = None
+    statistics: CalibrationStatistics | None = None
+    report: Report | None = None
