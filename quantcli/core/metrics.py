@@ -7,8 +7,8 @@ With reference r and measured q over all finite elements of all samples:
 * RMSE = sqrt(mean (r − q)²), max_abs = max |r − q|, in the tensor's unit.
 * Cosine similarity of flattened tensors: ``cosine_global`` over all samples at once, ``cosine`` the mean
   and ``cosine_min`` the lowest of each sample by itself. Two all-zero tensors have 1, one of them 0.
-* Top-1 agreement: share of positions whose argmax over the class axis is the same (see ``class_axis``). A
-  position that holds a NaN never agrees.
+* Top-1 agreement: share of positions whose argmax over the class axis is the same (see ``class_axis``); for
+  its interval, rows of axis 0 count as samples. A position that holds a NaN never agrees.
 
 Non-finite elements enter no sum. Where both tensors hold the same (NaN and NaN, +inf and +inf) they are
 counted and agree; where they differ, the error is without bound: SQNR −inf, RMSE and max_abs inf, cosine
@@ -239,11 +239,16 @@ def top1(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _agreement(reference: np.ndarray, other: np.ndarray, axis: int) -> RateSums:
+    """Positions with the same argmax; each row of axis 0 is a sample of its own (a batch)."""
     if reference.size == 0:
         return RateSums()
     best = top1(reference, axis)
     agree = (best == top1(other, axis)) & (best >= 0)
-    return count_rate(int(agree.sum()), int(agree.size))
+    hits = agree.reshape(agree.shape[0], -1)
+    total = RateSums()
+    for row in hits.sum(axis=1).tolist():
+        total = merge_rates(total, count_rate(row, hits.shape[1]))
+    return total
 
 
 def merge(a: PairSums, b: PairSums) -> PairSums:

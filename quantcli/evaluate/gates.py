@@ -1,0 +1,273 @@
+"""Gates held against a report.
+
+A metric with an interval is judged by it: the gate passes where the whole interval is on the good side,
+fails where none of it is, and is *undecided* in between, with the number of samples that would decide at the
+measured value. A limit at the end of a rate's range (``top1_agreement>=1``) cannot be proven by any number of
+samples, so it asks for exactly that of the samples at hand; so does ``==``.
+
+A gate without an output is held against every output, and the worst result counts. What could not be measured
+never passes: "not-measured" counts as a failure. NaN fails every gate.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from quantcli.core.intervals import paired_trials_to_decide, wilson_trials_to_decide
+from quantcli.evaluate.gate_syntax import Gate
+from quantcli.evaluate.metric_table import show
+from quantcli.report.schema import (
+    Accuracy,
+    GateResult,
+    GateStatus,
+    Latency,
+    OutputFidelity,
+    Rate,
+    Report,
+    Verdict,
+    VerdictStatus,
+)
+
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "==": operator.eq,
+}
+
+_RANK: Mapping[GateStatus, int] = {"fail": 0, "not-measured": 0, "undecided": 1, "pass": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """A value that a gate can be held against.
+
+    Attributes:
+        value: None where it was not measured.
+        low: Lower bound of its interval, None without one.
+        high: Upper bound.
+        output: Where it belongs to an output.
+        missing: Why there is no value.
+        skippable: The metric has no meaning for this output, so others decide.
+        count: What decides an undecided gate: "samples" or "pairs", and how many there were.
+        decide: Number of those that would exclude a limit.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    output: str | None = None
+    missing: str = ""
+    skippable: bool = False
+    count: tuple[int, str] = (0, "samples")
+    decide: Callable[[float], int | None] | None = None
+
+
+def evaluate_gates(gates: Sequence[Gate], report: Report) -> tuple[GateResult, ...]:
+    """Every gate's result, in order of ``gates``."""
+    return tuple(_evaluate(gate, report) for gate in gates)
+
+
+def verdict(results: Sequence[GateResult]) -> Verdict:
+    """One answer from all gates; those of severity "warn" are counted, but decide nothing."""
+    if not results:
+        return Verdict(status="no-gates", sentence="no gates were set: the figures are for you to judge")
+    failed = [r for r in results if _RANK[r.status] == 0]
+    serious = [r for r in failed if r.severity == "fail"]
+    open_ones = [r for r in results if r.status == "undecided"]
+    passed = len(results) - len(failed) - len(open_ones)
+    parts = [f"{passed} of {len(results)} gates passed"]
+    if serious:
+        parts.append(f"{len(serious)} failed")
+    if len(failed) > len(serious):
+        parts.append(f"{len(failed) - len(serious)} failed as a warning")
+    if open_ones:
+        parts.append(f"{len(open_ones)} undecided")
+    waiting = any(r.severity == "fail" for r in open_ones)
+    status: VerdictStatus = "fail" if serious else "undecided" if waiting else "pass"
+    return Verdict(status=status, sentence=", ".join(parts))
+
+
+def _evaluate(gate: Gate, report: Report) -> GateResult:
+    found = _measurements(gate, report)
+    usable = [item for item in found if not item.skippable] or found[:1]
+    results = [_judge(gate, item) for item in usable]
+    return min(results, key=lambda r: (_RANK[r.status], -math.inf if r.margin is None else r.margin))
+
+
+def _judge(gate: Gate, item: _Measured) -> GateResult:
+    value, limit = item.value, gate.limit
+    if value is None:
+        return _result(gate, item, "not-measured", None, None)
+    if math.isnan(value):
+        return _result(gate, item, "fail", -math.inf, None)
+    margin = _margin(gate.op, value, limit)
+    holds = _COMPARE[gate.op]
+    at_the_end = gate.row.unit == "%" and limit in (gate.row.low, gate.row.high)
+    if item.low is None or item.high is None or gate.op == "==" or at_the_end:
+        return _result(gate, item, "pass" if holds(value, limit) else "fail", margin, None)
+    if holds(item.low, limit) and holds(item.high, limit):
+        return _result(gate, item, "pass", margin, None)
+    if not holds(item.low, limit) and not holds(item.high, limit):
+        return _result(gate, item, "fail", margin, None)
+    needed = item.decide(limit) if item.decide is not None else None
+    return _result(gate, item, "undecided", margin, needed)
+
+
+def _margin(op: str, value: float, limit: float) -> float:
+    """Distance from the limit, positive on the good side; 0 where both are the same infinity."""
+    if value == limit:
+        return 0.0
+    if op == "==":
+        return -abs(value - limit)
+    return value - limit if op[0] == ">" else limit - value
+
+
+def _result(
+    gate: Gate, item: _Measured, status: GateStatus, margin: float | None, needed: int | None
+) -> GateResult:
+    return GateResult(
+        expression=gate.expression,
+        metric=gate.metric,
+        output=item.output,
+        severity=gate.severity,
+        status=status,
+        value=item.value,
+        low=item.low,
+        high=item.high,
+        limit=gate.limit,
+        margin=margin,
+        samples_needed=needed,
+        sentence=_sentence(gate, item, status, needed),
+    )
+
+
+def _sentence(gate: Gate, item: _Measured, status: GateStatus, needed: int | None) -> str:
+    who = gate.metric if item.output is None else f"{gate.metric} of '{item.output}'"
+    wanted = f"{gate.op} {show(gate.row, gate.limit)}"
+    if item.value is None:
+        return f"{who} was not measured ({item.missing}), so {wanted} is not shown"
+    text = f"{who} is {show(gate.row, item.value)}"
+    if item.low is not None and item.high is not None:
+        text += f" [{show(gate.row, item.low)}, {show(gate.row, item.high)}]"
+    if status != "undecided":
+        return f"{text}, {'and' if status == 'pass' else 'but'} has to be {wanted}"
+    count, unit = item.count
+    more = f"about {needed} would" if needed is not None else "the value is too close to the limit"
+    return f"{text} and has to be {wanted}: {count} {unit} cannot decide, {more}"
+
+
+def _measurements(gate: Gate, report: Report) -> list[_Measured]:
+    """What the report knows of the gate's metric; at least one entry."""
+    if gate.row.per_output:
+        outputs = [out for out in report.outputs if gate.output in (None, out.name)]
+        if not outputs:
+            return [_Measured(value=None, output=gate.output, missing="no output was compared")]
+        return [_of_output(gate.metric, out) for out in outputs]
+    return [_of_model(gate.metric, report)]
+
+
+def _of_output(metric: str, out: OutputFidelity) -> _Measured:
+    if out.shape_mismatches:
+        why = f"its shape differs between the models in {out.shape_mismatches} samples"
+        return _Measured(value=None, output=out.name, missing=why)
+    if metric == "top1_agreement":
+        if out.top1 is None:
+            return _Measured(value=None, output=out.name, missing="it has no class axis", skippable=True)
+        return _of_rate(out.top1, out.name)
+    values: Mapping[str, float | None] = {
+        "sqnr": out.sqnr,
+        "cosine": out.cosine,
+        "cosine_min": out.cosine_min,
+        "cosine_global": out.cosine_global,
+        "rmse": out.rmse,
+        "max_abs": out.max_abs,
+        "nonfinite": float(out.nonfinite_differ),
+    }
+    value = values[metric]
+    return _Measured(value=value, output=out.name, missing="it has no finite elements", skippable=value is None)
+
+
+def _of_rate(rate: Rate, output: str | None) -> _Measured:
+    def decide(limit: float) -> int | None:
+        trials = wilson_trials_to_decide(rate.value, limit, rate.confidence)
+        return None if trials is None else _samples(trials, rate.samples, rate.effective_trials)
+
+    return _Measured(
+        value=rate.value,
+        low=rate.low,
+        high=rate.high,
+        output=output,
+        count=(rate.samples, "samples"),
+        decide=decide,
+    )
+
+
+def _of_model(metric: str, report: Report) -> _Measured:
+    if metric in ("accuracy", "accuracy_drop"):
+        if report.accuracy is None or report.synthetic:
+            return _Measured(value=None, missing="there are no real samples with labels")
+        return _of_rate(report.accuracy.quantized, None) if metric == "accuracy" else _of_drop(report.accuracy)
+    if metric == "latency_ratio":
+        return (
+            _Measured(value=None, missing="nothing was timed")
+            if report.latency is None
+            else _of_latency(report.latency)
+        )
+    if metric == "size_ratio":
+        return _Measured(value=report.size.ratio)
+    if metric == "weight_sqnr":
+        layers = report.weights.layers if report.weights is not None else ()
+        if not layers:
+            return _Measured(value=None, missing="no weight was found in both models")
+        return _Measured(value=min(layer.sqnr for layer in layers))
+    if report.structure is None:
+        return _Measured(value=None, missing="the graphs were not read")
+    facts = report.structure.quantized
+    counts = {"float_nodes": facts.compute_float, "quantized_nodes": facts.compute_quantized}
+    return _Measured(value=float(counts[metric]))
+
+
+def _of_drop(accuracy: Accuracy) -> _Measured:
+    trials = accuracy.original.trials
+    effective = accuracy.effective_trials
+    share = effective / trials
+
+    def decide(limit: float) -> int | None:
+        needed = paired_trials_to_decide(accuracy.broken * share, accuracy.fixed * share, effective, limit)
+        return None if needed is None else _samples(needed, accuracy.original.samples, effective)
+
+    return _Measured(
+        value=accuracy.drop,
+        low=accuracy.drop_low,
+        high=accuracy.drop_high,
+        count=(accuracy.original.samples, "samples"),
+        decide=decide,
+    )
+
+
+def _of_latency(latency: Latency) -> _Measured:
+    def decide(limit: float) -> int | None:
+        """The interval shrinks with the root of the number of pairs."""
+        distance = abs(latency.ratio - limit)
+        if distance == 0:
+            return None
+        half = max(latency.high - latency.ratio, latency.ratio - latency.low)
+        return max(latency.pairs + 1, math.ceil(latency.pairs * (half / distance) ** 2))
+
+    return _Measured(
+        value=latency.ratio,
+        low=latency.low,
+        high=latency.high,
+        count=(latency.pairs, "pairs"),
+        decide=decide,
+    )
+
+
+def _samples(trials: int, samples: int, effective: float) -> int:
+    """Samples that hold so many effective trials, at as many per sample as were found."""
+    return math.ceil(trials * samples / effective - 1e-9)

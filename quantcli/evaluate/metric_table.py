@@ -1,0 +1,208 @@
+"""The metrics that gates can ask for: one row each, read by the parser, ``quantcli explain`` and the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+_INF = float("inf")
+
+
+class Needs(StrEnum):
+    """What must have been given for a metric to exist."""
+
+    MODELS = "the two models"
+    DATA = "samples (--data)"
+    LABELS = "samples and labels (--data, --labels)"
+    LATENCY = "timing (--latency)"
+
+
+class Better(StrEnum):
+    """Which way a metric gets better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: As written in gates.
+        sentence: What it is; the formula where there is one.
+        better: Which way is better: the worst of several outputs is judged by it.
+        needs: What it is measured from.
+        per_output: Whether it belongs to an output ("logits.cosine").
+        unit: How its value is shown: "dB", "%", "pp", "×" or "".
+        units: Suffixes that a limit may carry, with their factor.
+        low: Smallest limit that makes sense.
+        high: Largest.
+        strict: Whether ``low`` and ``high`` themselves make no sense.
+    """
+
+    name: str
+    sentence: str
+    better: Better
+    needs: Needs
+    per_output: bool = False
+    unit: str = ""
+    units: Mapping[str, float] = field(default_factory=dict)
+    low: float = -_INF
+    high: float = _INF
+    strict: bool = False
+
+
+_PERCENT = {"%": 0.01}
+
+_ROWS = (
+    Metric(
+        name="sqnr",
+        sentence="signal-to-quantization-noise ratio of an output, 10·log10(Σr² / Σ(r − q)²) dB over all "
+        "samples; inf means exact",
+        better=Better.HIGHER,
+        needs=Needs.DATA,
+        per_output=True,
+        unit="dB",
+        units={"dB": 1.0, "db": 1.0},
+    ),
+    Metric(
+        name="cosine",
+        sentence="mean over samples of the cosine similarity of an output, flattened",
+        better=Better.HIGHER,
+        needs=Needs.DATA,
+        per_output=True,
+        low=-1.0,
+        high=1.0,
+    ),
+    Metric(
+        name="cosine_min",
+        sentence="cosine similarity of an output in the worst sample",
+        better=Better.HIGHER,
+        needs=Needs.DATA,
+        per_output=True,
+        low=-1.0,
+        high=1.0,
+    ),
+    Metric(
+        name="cosine_global",
+        sentence="cosine similarity of an output over all samples at once",
+        better=Better.HIGHER,
+        needs=Needs.DATA,
+        per_output=True,
+        low=-1.0,
+        high=1.0,
+    ),
+    Metric(
+        name="rmse",
+        sentence="root mean squared error of an output, in its own unit",
+        better=Better.LOWER,
+        needs=Needs.DATA,
+        per_output=True,
+        low=0.0,
+    ),
+    Metric(
+        name="max_abs",
+        sentence="largest absolute error of an output, in its own unit",
+        better=Better.LOWER,
+        needs=Needs.DATA,
+        per_output=True,
+        low=0.0,
+    ),
+    Metric(
+        name="top1_agreement",
+        sentence="share of decisions (argmax over the class axis) that are the same in both models",
+        better=Better.HIGHER,
+        needs=Needs.DATA,
+        per_output=True,
+        unit="%",
+        units=_PERCENT,
+        low=0.0,
+        high=1.0,
+    ),
+    Metric(
+        name="nonfinite",
+        sentence="NaN and infinite elements of an output that are not the same in both models",
+        better=Better.LOWER,
+        needs=Needs.DATA,
+        per_output=True,
+        low=0.0,
+    ),
+    Metric(
+        name="accuracy",
+        sentence="top-1 accuracy of the quantized model",
+        better=Better.HIGHER,
+        needs=Needs.LABELS,
+        unit="%",
+        units=_PERCENT,
+        low=0.0,
+        high=1.0,
+    ),
+    Metric(
+        name="accuracy_drop",
+        sentence="top-1 accuracy of the original minus that of the quantized model, as a fraction: 0.01 or "
+        "1pp is one percentage point",
+        better=Better.LOWER,
+        needs=Needs.LABELS,
+        unit="pp",
+        units={"pp": 0.01},
+        low=-1.0,
+        high=1.0,
+        strict=True,
+    ),
+    Metric(
+        name="size_ratio",
+        sentence="bytes of the quantized model over bytes of the original, external data included",
+        better=Better.LOWER,
+        needs=Needs.MODELS,
+        unit="×",
+        units={"x": 1.0, **_PERCENT},
+        low=0.0,
+    ),
+    Metric(
+        name="latency_ratio",
+        sentence="median over interleaved pairs of the time of the quantized model over that of the original",
+        better=Better.LOWER,
+        needs=Needs.LATENCY,
+        unit="×",
+        units={"x": 1.0, **_PERCENT},
+        low=0.0,
+    ),
+    Metric(
+        name="float_nodes",
+        sentence="compute nodes (Conv, MatMul, Gemm, …) that the quantized model leaves in float",
+        better=Better.LOWER,
+        needs=Needs.MODELS,
+        low=0.0,
+    ),
+    Metric(
+        name="quantized_nodes",
+        sentence="compute nodes (Conv, MatMul, Gemm, …) that are quantized: integer operators, or all data "
+        "inputs from DequantizeLinear",
+        better=Better.HIGHER,
+        needs=Needs.MODELS,
+        low=0.0,
+    ),
+    Metric(
+        name="weight_sqnr",
+        sentence="signal-to-quantization-noise ratio of the worst weight that was found in both models, in dB",
+        better=Better.HIGHER,
+        needs=Needs.MODELS,
+        unit="dB",
+        units={"dB": 1.0, "db": 1.0},
+    ),
+)
+
+METRICS: Mapping[str, Metric] = {row.name: row for row in _ROWS}
+"""Rows by name."""
+
+
+def show(metric: Metric, value: float) -> str:
+    """A value of ``metric`` in its unit."""
+    if metric.unit == "%":
+        return f"{100 * value:.6g} %"
+    if metric.unit == "pp":
+        return f"{100 * value + 0.0:.4g} pp"
+    text = f"{value:.6g}"
+    return f"{text} {metric.unit}" if metric.unit else text

@@ -1,0 +1,197 @@
+"""Both models over the same samples: one pass, interleaved, in constant memory.
+
+A *sample* is one feed: one call of each model. Metrics are sums over samples (``core.metrics``), so nothing is
+kept but the two outputs at hand. Outputs may change shape from sample to sample; where the two models give
+different shapes for one sample, shapes that differ in axes of length 1 only are compared ([N, C] and
+[N, C, 1, 1]); others are counted as mismatches, and no gate on that output passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from quantcli.core.metrics import PairSums, class_axis, measure, merge
+from quantcli.errors import DataError
+from quantcli.evaluate.gate_syntax import unknown_output
+from quantcli.evaluate.labels import LabelScorer, label_axis, rate
+from quantcli.evaluate.matching import OutputPairs, check_inputs, match_outputs
+from quantcli.progress import Progress, SilentProgress
+from quantcli.report.schema import Accuracy, OutputFidelity
+from quantcli.runtime.session import Session
+
+
+class SampleSource(Protocol):
+    """What is needed of a dataset (``quantcli.data.base.Dataset`` is one): complete feeds, re-iterable."""
+
+    @property
+    def name(self) -> str:
+        """Printable name."""
+
+    @property
+    def length(self) -> int | None:
+        """Number of samples where it is known."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the samples are made up."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader remarked."""
+
+    def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
+        """Complete feeds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputComparison:
+    """What one pass over the samples gave.
+
+    Attributes:
+        samples: How many were run.
+        outputs: Fidelity in order of the original's outputs.
+        accuracy: With labels only.
+        notes: Remarks on the matching.
+    """
+
+    samples: int
+    outputs: tuple[OutputFidelity, ...]
+    accuracy: Accuracy | None
+    notes: tuple[str, ...]
+
+
+class _Output:
+    """The sums of one pair of outputs."""
+
+    def __init__(self, name: str, partner: str) -> None:
+        self.name = name
+        self.partner = partner
+        self.sums = PairSums()
+        self.mismatches = 0
+        self.axis: int | None = None
+
+    def observe(self, reference: np.ndarray, other: np.ndarray, rows: tuple[int, ...] | None) -> None:
+        """Add one sample; ``rows`` is the shape of a sample's labels, for the output that is scored."""
+        if reference.shape != other.shape:
+            if _squeezed(reference) != _squeezed(other):
+                self.mismatches += 1
+                return
+            other = other.reshape(reference.shape)
+        axis = None
+        if reference.dtype.kind == "f":
+            axis = class_axis(reference.shape) if rows is None else label_axis(reference.shape, rows)
+        self.axis = axis if axis is not None else self.axis
+        self.sums = merge(self.sums, measure(reference, other, axis))
+
+    def result(self) -> OutputFidelity:
+        sums = self.sums
+        return OutputFidelity(
+            name=self.name,
+            quantized_name=self.partner,
+            samples=sums.samples + self.mismatches,
+            elements=sums.elements,
+            shape_mismatches=self.mismatches,
+            nonfinite_original=sums.nonfinite_reference,
+            nonfinite_quantized=sums.nonfinite_other,
+            nonfinite_differ=sums.nonfinite_differ,
+            sqnr=sums.sqnr,
+            cosine=sums.cosine,
+            cosine_min=sums.lowest_cosine,
+            cosine_global=sums.cosine_global,
+            rmse=sums.rmse,
+            max_abs=sums.largest_error,
+            top1=rate(sums.agreement),
+            class_axis=self.axis,
+        )
+
+
+def _squeezed(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(dim for dim in array.shape if dim != 1)
+
+
+def compare_outputs(
+    original: Session,
+    quantized: Session,
+    dataset: SampleSource,
+    *,
+    labels: np.ndarray | None = None,
+    output_for_labels: str | None = None,
+    progress: Progress | None = None,
+) -> OutputComparison:
+    """Run both models over ``dataset`` and measure how far their outputs are apart.
+
+    Args:
+        original: The reference.
+        quantized: The model that is judged.
+        dataset: Complete feeds for either model.
+        labels: Integers, first axis samples; None for none.
+        output_for_labels: Name (in the original) of the output that labels belong to; None for the first
+            whose shape fits.
+        progress: Told of each sample.
+
+    Raises:
+        ModelError: G201 or G202, the models do not match.
+        DataError: D106, there are no samples; D107, a sample lacks an input; D121 or G203, the labels do
+            not fit.
+        UsageError: G106, ``output_for_labels`` does not exist.
+        RuntimeFailure: R102, a model failed.
+    """
+    check_inputs(original, quantized)
+    matched = match_outputs(original.outputs, quantized.outputs)
+    names = [name for name, _ in matched.pairs]
+    if output_for_labels is not None and output_for_labels not in names:
+        raise unknown_output("the choice of the output for labels", output_for_labels, names)
+    scorer = LabelScorer(labels, output_for_labels) if labels is not None else None
+    progress = progress or SilentProgress()
+    progress.start("compare", dataset.length)
+    found = _pass(original, quantized, dataset, matched, scorer, progress)
+    progress.finish()
+    return found
+
+
+def _pass(
+    original: Session,
+    quantized: Session,
+    dataset: SampleSource,
+    matched: OutputPairs,
+    scorer: LabelScorer | None,
+    progress: Progress,
+) -> OutputComparison:
+    outputs = [_Output(name, partner) for name, partner in matched.pairs]
+    scored: str | None = None
+    samples = 0
+    for sample in dataset:
+        feed = _feed(original, sample, samples)
+        ours = original.run(feed, [out.name for out in outputs])
+        theirs = quantized.run(feed, [out.partner for out in outputs])
+        if scorer is not None and samples == 0:
+            scored = scorer.choose({name: value.shape for name, value in ours.items()}, dataset.length)
+        for out in outputs:
+            reference, other = ours[out.name], theirs[out.partner]
+            is_scored = scorer is not None and out.name == scored
+            out.observe(reference, other, scorer.rows if scorer is not None and is_scored else None)
+            if scorer is not None and is_scored:
+                scorer.observe(reference, other)
+        samples += 1
+        progress.advance()
+    if samples == 0:
+        raise DataError("D106", f"'{dataset.name}' holds no samples")
+    return OutputComparison(
+        samples=samples,
+        outputs=tuple(out.result() for out in outputs),
+        accuracy=scorer.result() if scorer is not None else None,
+        notes=matched.notes,
+    )
+
+
+def _feed(session: Session, sample: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """The inputs that the models take; a sample may hold more."""
+    missing = [spec.name for spec in session.inputs if spec.name not in sample]
+    if missing:
+        listed = ", ".join(f"'{name}'" for name in missing)
+        raise DataError("D107", f"sample {index} has no value for the input {listed}")
+    return {spec.name: sample[spec.name] for spec in session.inputs}
