@@ -61,9 +61,7 @@ def params_from_range(rmin: np.ndarray | float, rmax: np.ndarray | float, spec: 
 
 def _usable(scale: np.ndarray) -> np.ndarray:
     """Float32 scales: 1 where the range was empty, never below MIN_SCALE."""
-    return np.where(scale == 0, np.float32(1), np.maximum(scale.astype(np.float32), MIN_SCALE)).astype(
-        np.float32
-    )
+    return np.where(scale == 0, np.float32(1), np.maximum(scale.astype(np.float32), MIN_SCALE)).astype(np.float32)
 
 
 def broadcastable(params: QuantParams, ndim: int) -> tuple[np.ndarray, np.ndarray]:

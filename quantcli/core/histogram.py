@@ -126,9 +126,7 @@ def of(
         if not flat.size:
             return EMPTY
         minimum, maximum = float(flat.min()), float(flat.max())
-    exponent, first, last = (
-        int(item) for item in span(np.asarray(minimum, np.float64), np.asarray(maximum, np.float64))
-    )
+    exponent, first, last = scalar_span(minimum, maximum)
     bins = np.floor(np.ldexp(flat, -exponent)).astype(np.int64) - first
     if bins.size and not 0 <= bins.min() <= bins.max() <= last - first:
         raise ValueError("values lie outside the given minimum and maximum")
@@ -182,6 +180,12 @@ def span(minimum: np.ndarray, maximum: np.ndarray) -> tuple[np.ndarray, np.ndarr
         if not wide.any():
             return np.asarray(exponent, dtype=np.int64), first, last
         exponent = exponent + wide
+
+
+def scalar_span(minimum: float, maximum: float) -> tuple[int, int, int]:
+    """``span`` of one range."""
+    exponent, first, last = span(np.asarray(minimum, np.float64), np.asarray(maximum, np.float64))
+    return int(exponent), int(first), int(last)
 
 
 def _shifted(bins: np.ndarray, by: int) -> np.ndarray:

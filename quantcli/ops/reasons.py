@@ -13,8 +13,8 @@ REASONS: dict[str, str] = {
     "F202": "The target has an integer kernel for the operator, but it is slower than the float one.",
     "F203": "A grouped convolution with more than one channel per group: the integer kernel of onnxruntime "
     "takes about three times as long as the float one.",
-    "F204": "Both operands of the matrix product are activations: on the target an integer product gains no "
-    "time at common sizes and adds noise.",
+    "F204": "Both operands of the matrix product are activations that do not exist as integers anyway: on the "
+    "target an integer product gains no time at common sizes and adds noise.",
     "F205": "quantcli does not know the operator (another domain, or newer than its table), so it is left as "
     "it is.",
     "F206": "The node has a body (If, Loop, Scan); bodies are left in float, the graph around them is not.",

@@ -91,7 +91,7 @@ def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target
         return Reason(code="F205", sentence=f"operator {node.op} is not in the table")
     if row.trait is Trait.SHAPE:
         return Reason(code="F901", sentence=f"{node.op_type} does not compute on floats")
-    data = _data_inputs(node, row)
+    data = _data_inputs(node, row)[: 1 if row.trait is Trait.FLOAT else None]
     dtypes = [view.tensors[name].dtype for _, name in data] + [view.tensors[o].dtype for o in node.outputs[:1]]
     if all(dtype not in {None, FLOAT32, "float16", "float64", "bfloat16"} for dtype in dtypes):
         return Reason(code="F901", sentence=f"{node.op_type} works on {dtypes[0]}")
@@ -143,8 +143,6 @@ def _plain(view: GraphView, node: NodeInfo, row: OpSpec) -> Kernel:
 def _compute(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Kernel | Reason:
     weight = node.input(1)
     if node.op_type == "MatMul" and not view.is_constant(weight) and not view.is_constant(node.input(0)):
-        if target.fuses_qdq:
-            return Reason(code="F204", sentence="both operands of MatMul are activations")
         outputs = (node.outputs[0],)
         return Kernel(node=node, row=row, inputs=((0, node.inputs[0]), (1, node.inputs[1])), outputs=outputs)
     if not view.is_constant(weight):

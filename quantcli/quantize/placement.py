@@ -90,7 +90,7 @@ class Placement:
         if kernel is not None and not kernel.row.on(self._target.name).float_output:
             return True
         return any(
-            self.reads_integers(use.node, use.index) and self.kernels[use.node.name].row.trait is Trait.COMPUTE
+            self.reads_integers(use.node, use.index) and self.kernels[use.node.name].weight
             for use in self._view.uses(value)
         )
 
@@ -154,6 +154,8 @@ class Placement:
                 return self._elementwise_rule(kernel)
 
     def _compute_rule(self, kernel: Kernel) -> Reason | None:
+        if not kernel.weight and not all(self._exists_as_integers(value) for _, value in kernel.inputs):
+            return Reason(code="F204", sentence="both operands of the product are activations")
         if kernel.row.on(self._target.name).float_output:
             return None
         (output,) = kernel.outputs

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from quantcli.core.spec import QuantSpec
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
+from quantcli.ops.spec import Kernel as KernelKind
 from quantcli.ops.spec import Trait
+from quantcli.ops.table import lookup
 from quantcli.ops.targets import TARGETS, Target
 from quantcli.quantize.groups import SharingGroups
 from quantcli.quantize.kernels import Kernel, find_kernel, weight_spec
@@ -26,7 +28,7 @@ from quantcli.quantize.plan import (
 )
 from quantcli.quantize.recipe import Recipe, select
 
-_GUARDED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 """Float layers whose weight onnxruntime quantizes by itself between DQ and Q (WeightBiasQuantization)."""
 
 
@@ -213,19 +215,31 @@ class _Planner:
         return (*self.view.inputs, *made)
 
     def _needs_guard(self, value: str, placement: Placement, found: dict[str, TensorPlan]) -> bool:
-        """Whether a float layer stands between a dequantized input and this quantized value."""
+        """Whether the runtime would make integers of a float node between dequantized inputs and this value.
+
+        It does so with every operator it has an integer kernel for, slow ones too, and with float weights.
+        """
         if placement.maker(value) is not None:
             return False
         node = self.view.producer(value)
-        while node is not None and node.op_type in {"Relu", "Clip"} and not node.domain:
+        while node is not None and node.op in {"Relu", "Clip"}:
             node = self.view.producer(node.inputs[0])
-        if node is not None and node.op_type == "Add":
-            sources = [self.view.producer(name) for name in node.inputs]
-            node = next((s for s in sources if s is not None and s.op_type == "MatMul"), None)
-        if node is None or node.domain or node.op_type not in _GUARDED:
+        if node is None or node.domain:
             return False
-        source = found.get(node.inputs[0])
-        return source is not None and source.integer_producer and self.view.is_constant(node.input(1))
+        dequantized = [name in found and found[name].integer_producer for name in node.inputs if name]
+        if node.op_type in _WEIGHTED:
+            return dequantized[0]
+        if node.op_type == "Add":
+            # The runtime turns a MatMul and its bias into a Gemm first.
+            made = (self.view.producer(name) for name in node.inputs)
+            product = next((p for p in made if p is not None and p.op == "MatMul"), None)
+            if product is not None:
+                source = found.get(product.inputs[0])
+                return source is not None and source.integer_producer
+        row = lookup(node.domain, node.op_type)
+        if row is None or row.trait not in {Trait.OWN, Trait.SHARED, Trait.FIXED}:
+            return False
+        return row.on(self.target.name).kernel is not KernelKind.NONE and all(dequantized)
 
     # Layers -----------------------------------------------------------------------------------------
 
