@@ -89,6 +89,14 @@ ERROR_CODES: dict[str, str] = {
     # U: usage ---------------------------------------------------------------------------------
     "U100": "The command line does not parse: an unknown command or option, a missing argument, a value "
     "of the wrong kind.",
+    "U101": "Something that the command needs was not given.",
+    "U102": "A value is not available in this release.",
+    "U103": "The name of a report does not end in .json or .md, so its form is not known.",
+    "U104": "There is no such topic to explain.",
+    "U105": "Options exclude each other, or one has no effect without another.",
+    # B: bugs ------------------------------------------------------------------------------------
+    "B100": "An internal error of quantcli. It is a bug, whatever the input was: run the command again with -v "
+    "and report the traceback.",
     # C: configuration, recipes, plans -----------------------------------------------------------
     "C101": "A selector of --include or --exclude matches nothing in the model.",
     # M: models ----------------------------------------------------------------------------------
@@ -137,6 +145,7 @@ ERROR_CODES: dict[str, str] = {
     # R: run time --------------------------------------------------------------------------------
     "R101": "onnxruntime refuses to load the model.",
     "R102": "onnxruntime loaded the model, but running it failed.",
+    "R190": "The memory did not suffice.",
     # O: output ----------------------------------------------------------------------------------
     "O101": "The output exists already, and -f was not given.",
     "O102": "The output would overwrite a file that the model was read from.",
