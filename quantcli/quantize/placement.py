@@ -19,6 +19,7 @@ from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.ops.targets import Target
 from quantcli.quantize.kernels import Kernel
+from quantcli.quantize.stem import is_stem
 
 _SELECTING = {"Slice", "Gather", "GatherElements", "Split", "ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool"}
 """Moves that drop values: their input may range wider than their output."""
@@ -159,6 +160,8 @@ class Placement:
         if kernel.row.on(self._target.name).float_output:
             return None
         (output,) = kernel.outputs
+        if is_stem(self._view, kernel):
+            return Reason(code="F207", sentence=f"{kernel.node.op_type} at the input of a depthwise network")
         if self.output_bound(output):
             return Reason(code="F401", sentence=f"'{output}' reaches an output through data movement only")
         return self._needs_single_quantizer(output)
