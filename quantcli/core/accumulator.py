@@ -68,14 +68,15 @@ class Accumulator:
         self._layout: _Layout | None = None
 
     def add(self, minima: np.ndarray, maxima: np.ndarray, values: np.ndarray, lengths: np.ndarray) -> None:
-        """Observe some samples; the arrays must not be changed afterwards.
+        """Observe some samples. The arrays are taken over: they must not be used or changed afterwards.
 
         Args:
             minima: float32 (samples, T), smallest element; +inf where a tensor has no elements, NaN where it
                 holds NaN or Inf and is to be passed over.
             maxima: float32 (samples, T), largest element; −inf and NaN as in ``minima``.
-            values: float32 (samples, Σ lengths), every stride-th element, tensor after tensor. Those of
-                tensors that are passed over may hold anything.
+            values: float32 (samples, Σ (lengths + 1)), every stride-th element, tensor after tensor, each
+                tensor's followed by a separator. Separators, and the values of tensors that are passed over,
+                may be any number and NaN.
             lengths: int64 (T,), how many values each tensor has in a sample.
         """
         known = self._lengths
@@ -188,9 +189,10 @@ class Accumulator:
         if self._layout is None:
             self._layout = _Layout(self._lengths, self._exponent, self._base)
         layout = self._layout
+        values[:, layout.separators] = 1  # any number that is not zero
         if broken is not None:
             ignored = broken[:, layout.owner]
-            values = np.where(ignored, np.float32(1), values)  # any number that is not zero
+            values[ignored] = 1
         zero = values == 0
         scaled = values * layout.scale
         np.floor(scaled, out=scaled)
@@ -219,10 +221,13 @@ class _Layout:
     """Where the values of a row go, while neither lengths nor windows change."""
 
     def __init__(self, lengths: np.ndarray, exponent: np.ndarray, base: np.ndarray) -> None:
-        self.ends = np.cumsum(lengths)
-        self.owner = np.repeat(np.arange(lengths.size), lengths)
+        self.ends = np.cumsum(lengths + 1)
+        self.separators = self.ends - 1
+        self.owner = np.repeat(np.arange(lengths.size), lengths + 1)
         # Scaling by a power of two is exact in float32 while it does not scale down: then small values could
         # underflow, and a tiny negative number would land on the wrong side of 0.
         dtype = np.float32 if int(exponent.max(initial=0)) <= 0 else np.float64
         self.scale = np.ldexp(np.ones(1, dtype), -exponent).astype(dtype)[self.owner]
         self.shift = (np.arange(lengths.size) * WINDOW - base)[self.owner]
+        self.scale[self.separators] = 0
+        self.shift[self.separators] = lengths.size * WINDOW

@@ -11,6 +11,8 @@ from quantcli.core import accumulator, histogram
 from quantcli.core.accumulator import Accumulator, Slot
 from quantcli.core.stats import DECAY, TensorStats
 
+GAP = np.full(1, np.nan, np.float32)
+
 Sample = Sequence[np.ndarray]
 """One array per tensor."""
 
@@ -21,7 +23,7 @@ def feed(target: Accumulator, batch: Sequence[Sample], strides: Sequence[int]) -
     target.add(
         np.array([[a.min(initial=np.inf) for a in s] for s in batch], np.float32),
         np.array([[a.max(initial=-np.inf) for a in s] for s in batch], np.float32),
-        np.array([np.concatenate(s) for s in sampled], np.float32),
+        np.array([np.concatenate([x for a in s for x in (a, GAP)]) for s in sampled], np.float32),
         np.array([a.size for a in sampled[0]]),
     )
 
@@ -110,11 +112,16 @@ def test_a_tensor_without_elements_has_no_statistics() -> None:
 def test_samples_that_are_passed_over_leave_only_a_count() -> None:
     target, clean = Accumulator([Slot(), Slot()]), Accumulator([Slot(), Slot()])
     lengths = np.array([2, 1])
-    one = (np.float32([[1, 5]]), np.float32([[2, 5]]), np.float32([[1, 2, 5]]), lengths)
+    one = (np.float32([[1, 5]]), np.float32([[2, 5]]), np.float32([[1, 2, 0, 5, 0]]), lengths)
     target.add(*one)
     clean.add(*one)
-    target.add(np.float32([[np.nan, 7]]), np.float32([[np.nan, 7]]), np.float32([[3e38, np.inf, 7]]), lengths)
-    clean.add(np.float32([[np.inf, 7]]), np.float32([[-np.inf, 7]]), np.float32([[7]]), np.array([0, 1]))
+    target.add(
+        np.float32([[np.nan, 7]]),
+        np.float32([[np.nan, 7]]),
+        np.float32([[3e38, np.inf, np.nan, 7, np.nan]]),
+        lengths,
+    )
+    clean.add(np.float32([[np.inf, 7]]), np.float32([[-np.inf, 7]]), np.float32([[0, 7, 0]]), np.array([0, 1]))
     first, second = target.results()
     assert first.nonfinite == 1
     assert (first.samples, first.maximum, first.histogram) == (1, 2, clean.results()[0].histogram)
