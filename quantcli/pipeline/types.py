@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcli.quantize.recipe import Recipe
+from quantcli.runtime.kernel_report import KernelReport
 
 if TYPE_CHECKING:
     from quantcli.calibration.statistics import CalibrationStatistics
@@ -130,23 +131,6 @@ class ConvertRequest:
     dry_run: bool = False
     run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelReport:
-    """What the runtime made of the quantized model.
-
-    Attributes:
-        integer: Integer kernels by operator name, as found in the optimized graph.
-        expected: Number of nodes planned as kernels of their own.
-        fused: How many of them run as integer kernels.
-        unfused: Node name → why the runtime did not fuse it.
-    """
-
-    integer: Mapping[str, int]
-    expected: int
-    fused: int
-    unfused: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
