@@ -183,6 +183,7 @@ class GraphEditor:
         target = self._nodes.pop(node, None)
         if target is None:
             raise ValueError(f"there is no node '{node}'")
+        self._taken_nodes.discard(node)  # a node that takes its place may take its name
         for value in (*target.inputs, *captured_values(target, self._graph)):
             self._touch(value)
         for value in target.outputs:

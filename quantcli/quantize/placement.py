@@ -135,6 +135,12 @@ class Placement:
         return None
 
     def _plain_rule(self, kernel: Kernel) -> Reason | None:
+        if kernel.row.trait in {Trait.OWN, Trait.SHARED, Trait.FIXED, Trait.FUSED}:
+            if not any(self._exists_as_integers(value) for _, value in kernel.inputs):
+                return Reason(code="F402", sentence="none of its inputs exists as integers")
+            if kernel.row.trait is Trait.SHARED and self.output_bound(kernel.outputs[0]):
+                return Reason(code="F401", sentence="its result reaches an output through data movement only")
+            return None
         moved = kernel.row.trait is Trait.PASSTHROUGH
         if moved and any(self._view.tensors[value].is_output for value in kernel.outputs):
             return Reason(code="F401", sentence="its result is an output of the graph")
