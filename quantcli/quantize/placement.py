@@ -95,6 +95,13 @@ class Placement:
             for use in self._view.uses(value)
         )
 
+    def _computed_as_integers(self, value: str) -> bool:
+        """Whether a kernel that computes, not one that only moves, made ``value``."""
+        kernel = self.maker(value)
+        while kernel is not None and kernel.row.trait is Trait.PASSTHROUGH:
+            kernel = self.maker(kernel.inputs[0][1])
+        return kernel is not None
+
     def output_bound(self, value: str) -> bool:
         """Whether ``value`` reaches graph outputs, and nothing but graph outputs, through data movement."""
         if value not in self._output_bound:
@@ -144,7 +151,7 @@ class Placement:
         moved = kernel.row.trait is Trait.PASSTHROUGH
         if moved and any(self._view.tensors[value].is_output for value in kernel.outputs):
             return Reason(code="F401", sentence="its result is an output of the graph")
-        made = any(self.maker(value) for _, value in kernel.inputs)
+        made = any(self._computed_as_integers(value) for _, value in kernel.inputs)
         if moved and not made and not any(self.wants_integers(value) for value in kernel.outputs):
             return Reason(code="F403", sentence="neither its source nor its readers are quantized")
         return None
