@@ -1,0 +1,1 @@
+"""Training of the sample models: everything that `make_samples.py` needs."""
