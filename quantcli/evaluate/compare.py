@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from quantcli._version import __version__
-from quantcli.errors import UsageError
+from quantcli.errors import RuntimeFailure, UsageError
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable, require_outputs
 from quantcli.evaluate.gates import evaluate_gates, verdict
 from quantcli.evaluate.matching import match_outputs
@@ -170,8 +170,7 @@ def _with_runs(
     progress: Progress,
 ) -> Report:
     """The report with everything that comes from running the models."""
-    settings = SessionSettings(threads=threads)
-    sessions = (Session(paths[0], settings), Session(paths[1], settings))
+    sessions = (_open(paths[0], threads), _open(paths[1], threads))
     matched = match_outputs(sessions[0].outputs, sessions[1].outputs)
     require_outputs(gates, [name for name, _ in matched.pairs])
     found = compare_outputs(
@@ -187,6 +186,14 @@ def _with_runs(
         data=_data_facts(dataset, found),
         notes=report.notes + found.notes,
     )
+
+
+def _open(path: Path, threads: int) -> Session:
+    """A session whose failure says which of the two models it was."""
+    try:
+        return Session(path, SessionSettings(threads=threads))
+    except RuntimeFailure as error:
+        raise RuntimeFailure(error.code, f"'{path.name}': {error.message}", hint=error.hint) from error
 
 
 def _time(

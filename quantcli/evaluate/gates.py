@@ -151,7 +151,10 @@ def _sentence(gate: Gate, item: _Measured, status: GateStatus, needed: int | Non
     wanted = f"{gate.op} {show(gate.row, gate.limit)}"
     if item.value is None:
         return f"{who} was not measured ({item.missing}), so {wanted} is not shown"
-    text = f"{who} is {show(gate.row, item.value)}"
+    shown = show(gate.row, item.value)
+    if item.value != gate.limit and shown == show(gate.row, gate.limit):
+        shown = show(gate.row, item.value, 12)  # "is 99 % but has to be 99 %" would help nobody
+    text = f"{who} is {shown}"
     if item.low is not None and item.high is not None:
         text += f" [{show(gate.row, item.low)}, {show(gate.row, item.high)}]"
     if status != "undecided":

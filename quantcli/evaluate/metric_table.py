@@ -198,11 +198,10 @@ METRICS: Mapping[str, Metric] = {row.name: row for row in _ROWS}
 """Rows by name."""
 
 
-def show(metric: Metric, value: float) -> str:
-    """A value of ``metric`` in its unit."""
-    if metric.unit == "%":
-        return f"{100 * value:.6g} %"
-    if metric.unit == "pp":
-        return f"{100 * value + 0.0:.4g} pp"
-    text = f"{value:.6g}"
-    return f"{text} {metric.unit}" if metric.unit else text
+def show(metric: Metric, value: float, digits: int | None = None) -> str:
+    """A value of ``metric`` in its unit, with ``digits`` significant digits (as many as it is worth for None)."""
+    if metric.unit in ("%", "pp"):
+        return f"{100 * value + 0.0:.{digits or 4}g} {metric.unit}"
+    if metric.unit:
+        return f"{value:.{digits or 4}g} {metric.unit}"
+    return f"{value:.{digits or 6}g}"
