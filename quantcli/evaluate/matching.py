@@ -82,7 +82,8 @@ def match_outputs(original: Sequence[TensorSpec], other: Sequence[TensorSpec]) -
         listed = ", ".join(f"'{a}' with '{b}'" for a, b in renamed.items())
         notes.append(f"outputs with different names were matched by position: {listed}")
     elif other_left:
-        notes.append(f"outputs of the quantized model only were not compared: {', '.join(other_left)}")
+        listed = ", ".join(f"'{name}'" for name in other_left)
+        notes.append(f"outputs that only the quantized model has were not compared: {listed}")
     pairs: list[tuple[str, str]] = []
     for name, spec in ours.items():
         partner = renamed.get(name, name)
