@@ -140,19 +140,27 @@ def serialize(model: ir.Model) -> bytes:
     """The protobuf message of ``model``; fields that hold maps are written in order of their keys.
 
     Raises:
-        ModelError: onnx-ir cannot represent the model as protobuf (M204).
+        ModelError: onnx-ir cannot represent the model as protobuf (M204), or external data is gone (M103).
     """
     try:
         proto: onnx.ModelProto = ir.serde.serialize_model(model)
     except ir.serde.SerdeError as error:
-        raise ModelError("M204", f"the model cannot be written as ONNX: {root_cause(error)}") from error
+        cause = root_cause(error)
+        if isinstance(cause, ModelError):
+            raise cause from cause.__cause__  # external data that cannot be read
+        raise ModelError("M204", f"the model cannot be written as ONNX: {first_line(cause)}") from error
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def root_cause(error: BaseException) -> str:
-    """The first line of the innermost cause of ``error``, which onnx-ir wraps several times."""
-    while error.__cause__ is not None:
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost cause of ``error``, which onnx-ir wraps once for each level of nesting."""
+    while error.__cause__ is not None and not isinstance(error, ModelError):
         error = error.__cause__
+    return error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of ``error``, or its kind."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 

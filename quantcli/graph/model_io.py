@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from quantcli.errors import ModelError, OutputError, UnsupportedModelError
 from quantcli.graph.external import check_external, data_roots, lazy_tensor
-from quantcli.graph.model import STRUCTURE_BYTES, OnnxModel, root_cause, serialize
+from quantcli.graph.model import STRUCTURE_BYTES, OnnxModel, first_line, root_cause, serialize
 from quantcli.graph.preflight import DEFAULT_LIMITS, Limits, check_proto
 from quantcli.graph.proto_file import PROTOBUF_LIMIT, parse_proto, read_proto
 from quantcli.graph.scopes import rename_hiding_values
@@ -65,7 +65,8 @@ def _from_proto(proto: onnx.ModelProto, roots: tuple[Path, ...], sources: tuple[
     try:
         model = OnnxModel(ir.serde.deserialize_model(proto), sources=sources)
     except ir.serde.SerdeError as error:
-        raise UnsupportedModelError("M204", f"the model cannot be represented: {root_cause(error)}") from error
+        reason = first_line(root_cause(error))
+        raise UnsupportedModelError("M204", f"the model cannot be represented: {reason}") from error
     graphs = [model.ir.graph, *(function.graph for function in model.ir.functions.values())]
     for graph in graphs:
         if "ai.onnx" in graph.opset_imports:  # a synonym of "", which onnx-ir resolves for nodes only
@@ -148,27 +149,27 @@ def _same_file(target: Path, source: Path) -> bool:
 def _externalize(model: OnnxModel, location: str, file: BinaryIO) -> OnnxModel:
     """Write large initializers to ``file``; a copy of ``model`` that refers to them at ``location``."""
     copied = model.clone()
-    position = 0
     for graph in nested_graphs(copied.ir.graph):
         for value in graph.initializers.values():
             tensor = value.const_value
             if tensor is None or tensor.dtype == ir.DataType.STRING or tensor.nbytes < _EXTERNAL_MINIMUM:
                 continue
-            padding = -position % _ALIGNMENT
-            data = tensor.tobytes()
-            file.write(bytes(padding))
-            file.write(data)
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            start = file.tell()
+            if isinstance(tensor, ir.LazyTensor):
+                tensor.tofile(file)  # copied from file to file
+            else:
+                file.write(tensor.tobytes())
             value.const_value = ir.ExternalTensor(
                 location,
-                position + padding,
-                len(data),
+                start,
+                file.tell() - start,
                 tensor.dtype,
                 shape=ir.Shape(tensor.shape.numpy()),
                 name=value.name or "",
                 doc_string=tensor.doc_string,
                 metadata_props=dict(tensor.metadata_props),
             )
-            position += padding + len(data)
     return copied
 
 

@@ -169,7 +169,9 @@ def _check_attribute(attribute: onnx.AttributeProto, known: frozenset[str], labe
         _refuse_maps(type_proto, what)
     for text in (attribute.s, *attribute.strings):
         if not _is_utf8(text):
-            raise UnsupportedModelError("M204", f"{what} is text that is not UTF-8")
+            raise UnsupportedModelError(
+                "M204", f"{what} is text that is not UTF-8", hint="store bytes in a tensor"
+            )
     for body in _bodies(attribute):
         _check_graph(body, known, f"body '{body.name}' of {label}")
 
