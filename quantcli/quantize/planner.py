@@ -46,9 +46,8 @@ def make_plan(view: GraphView, recipe: Recipe, known: Callable[[str], bool] | No
     return _Planner(view, recipe, known or (lambda _: True)).plan()
 
 
-def observed_tensors(view: GraphView, plan: Plan) -> tuple[str, ...]:
+def observed_tensors(plan: Plan) -> tuple[str, ...]:
     """Values whose ranges the plan needs, in order of production."""
-    del view
     return tuple(tensor.name for tensor in plan.tensors.values() if tensor.source == "calibrated")
 
 
