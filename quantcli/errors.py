@@ -94,11 +94,17 @@ ERROR_CODES: dict[str, str] = {
     "U103": "The name of a report does not end in .json or .md, so its form is not known.",
     "U104": "There is no such topic to explain.",
     "U105": "Options exclude each other, or one has no effect without another.",
+    "U201": "Static quantization needs either a calibration file or samples.",
+    "U202": "There is no such output format.",
     # B: bugs ------------------------------------------------------------------------------------
     "B100": "An internal error of quantcli. It is a bug, whatever the input was: run the command again with -v "
     "and report the traceback.",
     # C: configuration, recipes, plans -----------------------------------------------------------
     "C101": "A selector of --include or --exclude matches nothing in the model.",
+    "C102": "A selector is not a valid regular expression.",
+    "C103": "The file is no plan of quantcli, or of another version.",
+    "C104": "The plan was made for another model.",
+    "C105": "The plan quantizes a tensor that calibration did not observe.",
     # M: models ----------------------------------------------------------------------------------
     "M101": "The model file cannot be read, or is not an ONNX model.",
     "M102": "The model is not valid ONNX: a value without a producer, a name defined twice, a cycle, no nodes.",
@@ -111,6 +117,10 @@ ERROR_CODES: dict[str, str] = {
     "M202": "The model has sparse initializers or sparse attributes, which would be lost.",
     "M203": "The model uses map types, which cannot be preserved.",
     "M204": "The model has something that cannot be represented in memory without loss.",
+    "M301": "A weight or bias of a layer to be quantized has NaN or infinite values.",
+    "M302": "onnxruntime refuses to load the float model, so it can be neither calibrated nor compared.",
+    "M303": "The wanted opset is below the model's, or has no quantized operators.",
+    "M304": "Nothing in the model can be quantized.",
     # D: data ------------------------------------------------------------------------------------
     "D101": "A data specification does not parse; its form is [NAME=]PATH[?option=value&...], with "
     "FILE.py:FUNCTION, MODULE:FUNCTION or random:COUNT in the place of PATH.",
@@ -129,6 +139,15 @@ ERROR_CODES: dict[str, str] = {
     "D112": "Several things are wrong with the data; all of them are listed.",
     "D121": "The labels cannot be read, or their number is not that of the samples.",
     # K: calibration files -----------------------------------------------------------------------
+    "K101": "An activation became NaN, or an input or output Inf or NaN, while calibration ran the model.",
+    "K102": "A range method is unknown, or its parameter does not parse or is out of range; the form is "
+    "NAME[:PARAMETER], for example 'percentile:99.99'.",
+    "K201": "A calibration belongs to another model.",
+    "K202": "The file is no calibration file, or cannot be read.",
+    "K203": "A calibration file is damaged: truncated, changed, or inconsistent.",
+    "K204": "A calibration file was written by a newer version of quantcli.",
+    "K205": "Calibrations look at different tensors and cannot be merged.",
+    "K206": "The same samples are in two calibrations that are to be merged.",
     # G: gates and comparison --------------------------------------------------------------------
     "G101": "A gate names a metric that does not exist.",
     "G102": "A gate does not parse; its form is [OUTPUT.]METRIC OP LIMIT[UNIT][:warn] with OP one of "
@@ -150,4 +169,6 @@ ERROR_CODES: dict[str, str] = {
     "O101": "The output exists already, and -f was not given.",
     "O102": "The output would overwrite a file that the model was read from.",
     "O103": "A file could not be written: no such directory, no permission, no room.",
+    "O301": "The quantized model does not load, does not run, or gives values that are not finite; it was not "
+    "written.",
 }

@@ -168,7 +168,7 @@ class _Planner:
     def _integer_producer(self, placement: Placement, value: str) -> bool:
         """Whether float readers of ``value`` must dequantize it, because its maker fuses with the quantizer."""
         kernel = placement.maker(value)
-        if kernel is None:
+        if kernel is None or self.view.tensors[value].is_output:
             return False
         if kernel.row.on(self.target.name).float_output:
             # This kernel can give float: its float readers get the exact result, but then it does not fuse
