@@ -67,7 +67,7 @@ class _Screen:
     def table(self, title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
         if not body:
             return
-        table = Table(title=Text(self._plain(title), style="bold"), title_justify="left", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
         for position, label in enumerate(head):
             table.add_column(
                 Text(self._plain(label)), overflow="fold", justify="left" if position == 0 else "right"
@@ -75,6 +75,7 @@ class _Screen:
         for cells in body:
             table.add_row(*(Text(self._plain(cell)) for cell in cells))
         self._console.print()
+        self.line((title, "bold"))
         self._console.print(table)
 
 

@@ -1,0 +1,48 @@
+import math
+
+import pytest
+
+from quantcli.report import format as fmt
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (None, "–"), (0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (99_949, "99.9 kB"), (999_960, "1.00 MB"),
+        (4_948_123, "4.95 MB"), (90_485_000, "90.5 MB"), (2_700_000_000, "2.70 GB"), (10**13, "10000.0 GB"),
+    ],
+)  # fmt: skip
+def test_sizes_are_decimal(count, text):
+    assert fmt.size(count) == text
+
+
+def test_sqnr_is_exact_where_there_is_no_error():
+    assert [fmt.decibel(v) for v in (None, math.inf, -math.inf, 31.249)] == ["–", "exact", "-inf dB", "31.2 dB"]
+
+
+def test_cosine_shows_its_nines():
+    assert [fmt.cosine(v) for v in (None, 1.0, 0.9999911, 0.5, math.nan)] == ["–", "1", "0.999991", "0.5", "nan"]
+
+
+def test_numbers_have_four_digits():
+    assert [fmt.number(v) for v in (None, 0.000123456, 12345.6, math.inf)] == [
+        "–",
+        "0.0001235",
+        "1.235e+04",
+        "inf",
+    ]
+
+
+def test_no_change_has_no_minus():
+    assert fmt.points(-0.0) == "+0.00 pp"
+
+
+def test_percent_and_plural():
+    assert (fmt.percent(0.9867), fmt.percent(None)) == ("98.67 %", "–")
+    assert (fmt.plural(1, "node"), fmt.plural(0, "node")) == ("1 node", "0 nodes")
+
+
+def test_long_names_lose_their_middle_and_control_characters():
+    assert fmt.name("a\nb\x1bc\u202ed") == "a b c d"
+    short = fmt.name("x" * 50 + "y" * 50, 21)
+    assert (len(short), short[0], short[-1], "…" in short) == (21, "x", "y", True)
