@@ -262,9 +262,9 @@ def _advice(
     return _rank_advice(spec, shape)
 
 
-def _rank_advice(spec: InputSpec, shape: tuple[int, ...]) -> str | None:
+def _rank_advice(spec: InputSpec, shape: tuple[int, ...]) -> str:
     if spec.rank is None:
         return "add ?rows=batch or ?rows=feed to the data specification"
     if math.prod(shape) and len(shape) == spec.rank - 1:
         return "a single sample needs a leading axis of samples: array[None]"
-    return None
+    return "is this the data of another model? what its inputs are, 'quantcli inspect MODEL' shows"

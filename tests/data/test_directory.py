@@ -123,3 +123,31 @@ def test_several_inputs_without_names_are_ambiguous(tmp_path):
     np.save(tmp_path / "0.npy", row(0, 3))
     with pytest.raises(DataError, match="does not say which input"):
         open_dataset([str(tmp_path)], [X, Y])
+
+
+def test_damaged_files_are_told_beside_each_other(tmp_path):
+    np.savez(tmp_path / "0.npz", x=row(0, 3))
+    np.savez(tmp_path / "1.npz", y=row(0, 3), z=row(0, 3))
+    (tmp_path / "2.npz").write_bytes(b"nothing")
+    with pytest.raises(DataError) as caught:
+        open_dataset([str(tmp_path)], [InputSpec(name="x", dtype="float32", shape=(1, 4))])
+    for told in ("'x' of '0.npz'", "'1.npz' holds 'y', 'z', but not the input", "'2.npz' is damaged"):
+        assert told in caught.value.message
+
+
+def test_damaged_columns_are_told(tmp_path):
+    (tmp_path / "x.npy").write_bytes(b"nothing")
+    np.save(tmp_path / "y_in_0.npy", row(0, 4, 2))
+    with pytest.raises(DataError, match=r"'x.npy' is damaged"):
+        open_dataset([str(tmp_path)], [X, Y])
+    np.save(tmp_path / "x.npy", row(0, 5, 3))
+    with pytest.raises(DataError, match="unequal numbers of samples: 5 of 'x', 4 of 'y/in:0'"):
+        open_dataset([str(tmp_path)], [X, Y])
+
+
+def test_many_notes_of_one_kind_are_cut(tmp_path):
+    for index in range(20):
+        np.save(tmp_path / f"{index}.npy", row(0, 3).astype(np.float64))
+    notes = open_dataset([str(tmp_path)], [X]).notes
+    assert len(notes) == 6
+    assert notes[-1].endswith("15 more notes of this kind")

@@ -379,8 +379,9 @@ def test_the_hint_is_the_smallest_change_that_helps(tmp_path):
 
 def test_a_dimension_that_differs_is_named(tmp_path):
     np.save(tmp_path / "x.npy", floats(5, 4))
-    with pytest.raises(DataError, match="dimension 1 of a feed is 4, not 3"):
+    with pytest.raises(DataError, match="dimension 1 of a feed is 4, not 3") as caught:
         open_dataset([str(tmp_path / "x.npy")], [X])
+    assert "another model" in caught.value.hint
 
 
 def test_a_rank_that_differs_is_named(tmp_path):
@@ -388,3 +389,44 @@ def test_a_rank_that_differs_is_named(tmp_path):
     with pytest.raises(DataError, match=r"an array of rank 2 .* or 3 .* is needed") as caught:
         open_dataset([str(tmp_path / "x.npy")], [X])
     assert caught.value.hint == "a single sample needs a leading axis of samples: array[None]"
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "told"),
+    [
+        ((2, 3), "layout=nhwc", "layout=nhwc is for samples of three axes"),
+        ((2, 3), "mean=1,2,3", "a mean or std per channel needs images"),
+        ((2, 3), "rows=batch&scale=1", None),
+        ((2, 2, 3), "rows=batch", "with rows=batch an array of rank 2 is needed"),
+    ],
+)
+def test_options_that_the_array_cannot_follow_are_told(tmp_path, shape, options, told):
+    np.save(tmp_path / "x.npy", floats(*shape))
+    text = f"{tmp_path / 'x.npy'}?{options}"
+    if told is None:
+        assert len(open_dataset([text], [X])) == 2
+        return
+    with pytest.raises(DataError, match=told):
+        open_dataset([text], [X])
+
+
+def test_means_must_be_as_many_as_channels(tmp_path):
+    np.save(tmp_path / "x.npy", floats(2, 3, 4, 4))
+    spec = InputSpec(name="x", dtype="float32", shape=("N", 3, 4, 4))
+    with pytest.raises(DataError, match=r"\[2\] values, for 3 channels"):
+        open_dataset([f"{tmp_path / 'x.npy'}?mean=1,2"], [spec])
+
+
+def test_a_type_that_numpy_does_not_know_cannot_be_fed_from_a_file(tmp_path):
+    np.save(tmp_path / "x.npy", floats(2, 3))
+    with pytest.raises(DataError, match="float32 does not become bfloat16"):
+        open_dataset([str(tmp_path / "x.npy")], [InputSpec(name="x", dtype="bfloat16", shape=("N", 3))])
+
+
+def test_an_archive_that_vanished_is_told(tmp_path):
+    np.savez(tmp_path / "c.npz", x=floats(2, 3))
+    dataset = open_dataset([str(tmp_path / "c.npz")], [X])
+    (tmp_path / "c.npz").unlink()
+    with pytest.raises(DataError, match="cannot be read: No such file") as caught:
+        list(dataset)
+    assert caught.value.code == "D103"
