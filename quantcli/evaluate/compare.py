@@ -24,7 +24,7 @@ from quantcli.graph.view import GraphView
 from quantcli.ops.table import BODY_OPS
 from quantcli.progress import Progress, SilentProgress
 from quantcli.report.schema import DataFacts, Latency, Report, StructureComparison, Verdict, WeightComparison
-from quantcli.runtime.bench import compare_latency
+from quantcli.runtime.bench import check_repeats, compare_latency
 from quantcli.runtime.session import Session, SessionSettings, runtime_version
 
 UNROUNDED_DB = 5.0
@@ -150,6 +150,8 @@ def _check_request(
     for given, what in ((labels is not None, "accuracy"), (latency is not None, "timing")):
         if given and dataset is None:
             raise UsageError("G104", f"{what} needs samples, and none are given", hint="give them with --data")
+    if latency is not None:
+        check_repeats(latency.repeats)
     if labels is not None and synthetic:
         raise UsageError(
             "G105",

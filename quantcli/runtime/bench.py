@@ -56,6 +56,20 @@ class LatencyReport:
     confidence: float
 
 
+def check_repeats(repeats: int) -> None:
+    """Refuse a number of pairs that gives no interval.
+
+    Raises:
+        UsageError: G204.
+    """
+    if repeats < MIN_PAIRS:
+        raise UsageError(
+            "G204",
+            f"{repeats} pairs of runs have no {CONFIDENCE:.0%} interval",
+            hint=f"ask for {MIN_PAIRS} or more; 50 is a good number",
+        )
+
+
 def compare_latency(
     a: Session,
     b: Session,
@@ -84,12 +98,7 @@ def compare_latency(
         DataError: D106, there are no feeds.
         RuntimeFailure: R102, a session failed.
     """
-    if repeats < MIN_PAIRS:
-        raise UsageError(
-            "G204",
-            f"{repeats} pairs of runs have no {CONFIDENCE:.0%} interval",
-            hint=f"ask for {MIN_PAIRS} or more; 50 is a good number",
-        )
+    check_repeats(repeats)
     if not feeds:
         raise DataError("D106", "there is no sample to time the models on")
     warmup = max(1, warmup)

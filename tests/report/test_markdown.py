@@ -48,7 +48,7 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head():
         assert len(counts) == 1
 
 
-@pytest.mark.parametrize("many", [1, 30, 400, 5000])
+@pytest.mark.parametrize("many", [1, 30, 400, 1500])
 def test_the_text_is_never_longer_than_its_limit(many):
     text = render_markdown(full("n" * 300, many=many))
     assert len(text.encode()) <= LIMIT
