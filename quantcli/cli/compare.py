@@ -1,0 +1,139 @@
+"""``quantcli compare``: judge a quantized model by its float original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quantcli.cli.command import Command, option
+from quantcli.cli.kinds import file_path
+from quantcli.cli.options import (
+    DATA,
+    RUNNING,
+    data_option,
+    data_options,
+    force_option,
+    json_option,
+    refuse_sampling_without_data,
+    refuse_without,
+    report_option,
+    run_options,
+    run_settings,
+    sampling_options,
+)
+from quantcli.cli.progress import show_progress
+from quantcli.cli.reproduce import command_line
+from quantcli.cli.screen import screen_of
+from quantcli.cli.settings import global_options, settings_of
+from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK
+
+_EPILOG = """\b
+Examples:
+  quantcli compare model.onnx model.int8.onnx
+  quantcli compare model.onnx model.int8.onnx --data eval.npz --labels eval_labels.npy \\
+      --gate 'accuracy_drop<=1pp' --gate 'sqnr>=20:warn' --report report.md --report report.json
+"""
+
+
+@click.command(cls=Command, epilog=_EPILOG, short_help="Judge a quantized model by its original.")
+@click.argument("original", type=file_path())
+@click.argument("quantized", type=file_path())
+@data_option(
+    "Samples to run both models on; without any, files and weights are compared. Forms as for calibrate. "
+    "Repeatable, one for each input."
+)
+@option(
+    "--labels",
+    type=file_path(),
+    metavar="FILE",
+    section=DATA,
+    help="True classes of the samples (.npy, .txt, .csv), for accuracy.",
+)
+@option("--labels-output", metavar="NAME", section=DATA, help="Output that the labels belong to.")
+@sampling_options()
+@option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="EXPR",
+    section="Verdict",
+    help="A condition such as 'sqnr>=25', 'accuracy_drop<=1pp', 'logits.cosine>=0.999:warn'; a failed one "
+    "gives exit code 1. Metrics: quantcli explain. Repeatable.",
+)
+@option("--exit-zero", is_flag=True, section="Verdict", help="Exit with 0 although a gate failed.")
+@option("--latency", is_flag=True, section=RUNNING, help="Time both models, in turns.")
+@option(
+    "--repeats",
+    type=click.IntRange(min=5),
+    default=50,
+    show_default=True,
+    metavar="N",
+    section=RUNNING,
+    help="Pairs of timed runs.",
+)
+@run_options(calibrating=False)
+@report_option()
+@json_option("Print the report as JSON.")
+@force_option()
+@global_options
+@click.pass_context
+def compare(
+    context: click.Context,
+    /,
+    original: Path,
+    quantized: Path,
+    data: tuple[str, ...],
+    labels: Path | None,
+    labels_output: str | None,
+    gates: tuple[str, ...],
+    exit_zero: bool,
+    latency: bool,
+    repeats: int,
+    reports: tuple[Path, ...],
+    as_json: bool,
+    force: bool,
+    **shared: Any,
+) -> int:
+    """Compare a quantized model with its float original: size, structure, weights, outputs, accuracy, time.
+
+    Any two ONNX models with the same inputs will do, also those made by other tools.
+    """
+    if not data:
+        refuse_sampling_without_data(context)
+        refuse_without(context, ("labels",), "--data")
+    if labels is None:
+        refuse_without(context, ("labels_output",), "--labels")
+    if not latency:
+        refuse_without(context, ("repeats",), "--latency")
+    from quantcli.pipeline.compare import compare as run
+    from quantcli.pipeline.types import CompareRequest
+
+    settings = settings_of(context)
+    request = CompareRequest(
+        original=original,
+        quantized=quantized,
+        data=data_options(data, shared),
+        labels=labels,
+        labels_output=labels_output,
+        gates=gates,
+        latency=latency,
+        repeats=repeats,
+        reports=reports,
+        run=run_settings(shared),
+        overwrite=force,
+        command=command_line(settings.arguments),
+    )
+    with show_progress(settings) as progress:
+        report = run(request, progress)
+    screen = screen_of(context)
+    if as_json:
+        from quantcli.report.to_json import to_json
+
+        screen.emit(to_json(report))
+    else:
+        from quantcli.report.terminal import render_terminal
+
+        render_terminal(report, screen.console, verbose=settings.verbose)
+    return EXIT_GATE_FAILED if report.verdict.status == "fail" and not exit_zero else EXIT_OK

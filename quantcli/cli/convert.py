@@ -1,0 +1,264 @@
+"""``quantcli convert``: make an int8 model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantcli.cli.command import Command, option
+from quantcli.cli.kinds import file_path
+from quantcli.cli.options import (
+    DATA,
+    OUTPUT,
+    data_option,
+    data_options,
+    force_option,
+    json_option,
+    refuse_sampling_without_data,
+    report_option,
+    run_options,
+    run_settings,
+    sampling_options,
+    target_option,
+    typed,
+)
+from quantcli.cli.progress import show_progress
+from quantcli.cli.screen import screen_of
+from quantcli.cli.settings import global_options, settings_of
+from quantcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from quantcli.quantize.recipe import Recipe
+
+_HOW = "How to quantize"
+
+_PLANNING = ("target", "granularity", "symmetric", "exclude", "include")
+
+_EPILOG = """\b
+Examples:
+  quantcli convert model.onnx --data calib.npz
+  quantcli convert model.onnx --calibration model.calib --method percentile:99.99 --exclude 're:head/.*'
+  quantcli convert model.onnx --dry-run -v
+"""
+
+
+@click.command(cls=Command, epilog=_EPILOG, short_help="Make an int8 model, verified.")
+@click.argument("model", type=file_path())
+@option(
+    "--calibration",
+    type=file_path(),
+    metavar="FILE",
+    section=DATA,
+    help="Statistics made by quantcli calibrate; in place of --data.",
+)
+@data_option(
+    "Samples to calibrate on: an .npz, .npy, folder, images, FILE.py:FUNCTION or random:N, as "
+    "[NAME=]PATH[?option=value&...]. Repeatable, one for each input."
+)
+@option(
+    "--eval-data",
+    multiple=True,
+    metavar="SPEC",
+    section=DATA,
+    help="Other samples, on which the summary states the fidelity. Repeatable, one for each input.",
+)
+@sampling_options()
+@option(
+    "--bits",
+    type=int,
+    default=8,
+    show_default=True,
+    metavar="N",
+    section=_HOW,
+    help="Bits of weights and activations.",
+)
+@option(
+    "--format",
+    "form",
+    type=click.Choice(["qdq", "qoperator"]),
+    default="qdq",
+    show_default=True,
+    section=_HOW,
+    help="Float operators between Q/DQ pairs, or integer operators.",
+)
+@target_option(_HOW)
+@option(
+    "--method",
+    default="minmax",
+    show_default=True,
+    metavar="NAME[:VALUE]",
+    section=_HOW,
+    help="How ranges follow from statistics; see: quantcli explain.",
+)
+@option(
+    "--granularity",
+    type=click.Choice(["channel", "tensor"]),
+    default="channel",
+    show_default=True,
+    section=_HOW,
+    help="One scale for each output channel of a weight, or one for all.",
+)
+@option(
+    "--symmetric/--asymmetric",
+    default=False,
+    section=_HOW,
+    help="Activations with the zero point in the middle, or where the range puts it.  [default: asymmetric]",
+)
+@option(
+    "--exclude",
+    multiple=True,
+    metavar="SEL",
+    section=_HOW,
+    help="Leave nodes in float: a name or glob, re:EXPR, or op:TYPE. Repeatable.",
+)
+@option("--include", multiple=True, metavar="SEL", section=_HOW, help="Quantize only such nodes. Repeatable.")
+@option(
+    "--opset", type=click.IntRange(min=1), metavar="N", section=_HOW, help="Raise the model to this ai.onnx opset."
+)
+@option(
+    "--plan",
+    type=file_path(),
+    metavar="FILE",
+    section=_HOW,
+    help="Decisions from --plan-out, in place of planning.",
+)
+@run_options(calibrating=True)
+@option(
+    "-o",
+    "--output",
+    type=file_path(),
+    metavar="OUT",
+    section=OUTPUT,
+    help="Quantized model.  [default: MODEL.int8.onnx]",
+)
+@option(
+    "--plan-out", type=file_path(), metavar="FILE", section=OUTPUT, help="Write the plan: every decision, as JSON."
+)
+@option("--dry-run", is_flag=True, section=OUTPUT, help="Plan only: no data are needed, no model is written.")
+@report_option()
+@json_option("Print the report as JSON; with --dry-run, the plan.")
+@force_option()
+@global_options
+@click.pass_context
+def convert(
+    context: click.Context,
+    /,
+    model: Path,
+    output: Path | None,
+    calibration: Path | None,
+    data: tuple[str, ...],
+    eval_data: tuple[str, ...],
+    bits: int,
+    form: str,
+    opset: int | None,
+    plan: Path | None,
+    plan_out: Path | None,
+    dry_run: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+    force: bool,
+    **shared: Any,
+) -> None:
+    """Quantize a float model: 8-bit activations and weights where that pays on the target.
+
+    The result is loaded, run and compared before it appears under its name; the model itself is never
+    changed. Nodes that stay in float are listed with the reason.
+    """
+    _check_bits(bits)
+    _check_sources(context, calibration, data, eval_data, dry_run)
+    if plan is not None:
+        _refuse_planning(context)
+    from quantcli.cli.summary import show_conversion, show_dry_run
+    from quantcli.pipeline.convert import convert as run
+    from quantcli.pipeline.types import ConvertRequest
+
+    request = ConvertRequest(
+        model=model,
+        output=output,
+        calibration=calibration,
+        data=data_options(data, shared),
+        eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
+        recipe=_recipe(shared),
+        format=form,
+        opset=opset,
+        plan=plan,
+        plan_out=plan_out,
+        reports=reports,
+        dry_run=dry_run,
+        run=run_settings(shared),
+        overwrite=force,
+    )
+    with show_progress(settings_of(context)) as progress:
+        result = run(request, progress)
+    screen = screen_of(context)
+    for note in result.notes:
+        screen.note(note)
+    if as_json:
+        from quantcli.report.to_json import to_json
+
+        screen.emit(result.plan.to_json() if result.report is None else to_json(result.report))
+    elif dry_run:
+        show_dry_run(screen, request, result)
+    elif not screen.settings.quiet:
+        show_conversion(screen, request, result)
+
+
+def _check_bits(bits: int) -> None:
+    if bits != 8:
+        raise UsageError(
+            "U102",
+            f"--bits {bits} is not available: this release quantizes weights and activations to 8 bits",
+            hint="write --bits 8, or leave it out",
+        )
+
+
+def _check_sources(
+    context: click.Context,
+    /,
+    calibration: Path | None,
+    data: tuple[str, ...],
+    eval_data: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Exactly one source of ranges, unless nothing is to be computed; no option without effect."""
+    if calibration is not None and data:
+        raise UsageError(
+            "U105",
+            "--calibration and --data both say where ranges come from",
+            hint="give one; samples that only judge the result go behind --eval-data",
+        )
+    if not (dry_run or data or calibration is not None):
+        raise UsageError(
+            "U101",
+            "there is nothing to calibrate with: ranges of activations come from samples",
+            hint=f"add --data calib.npz (samples), or --calibration FILE, made by: quantcli calibrate "
+            f"{context.params['model']} --data calib.npz",
+        )
+    if not (data or eval_data):
+        refuse_sampling_without_data(context)
+
+
+def _refuse_planning(context: click.Context) -> None:
+    found = typed(context, _PLANNING)
+    if found:
+        verb = "has" if len(found) == 1 else "have"
+        raise UsageError(
+            "U105",
+            f"--plan takes the place of planning, so {', '.join(found)} {verb} no effect",
+            hint="leave --plan out, or make it again with --dry-run --plan-out",
+        )
+
+
+def _recipe(shared: dict[str, Any]) -> Recipe:
+    from quantcli.quantize.recipe import Recipe
+
+    return Recipe(
+        target=shared["target"],
+        symmetric=shared["symmetric"],
+        per_channel=shared["granularity"] == "channel",
+        method=shared["method"],
+        include=shared["include"],
+        exclude=shared["exclude"],
+    )

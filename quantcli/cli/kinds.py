@@ -1,0 +1,111 @@
+"""Kinds of values on the command line: shapes, sizes of memory, report files, providers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from quantcli.errors import UsageError
+
+if TYPE_CHECKING:
+    _Kind = click.ParamType[Any]
+else:  # generic only in recent versions of click
+    _Kind = click.ParamType
+
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {name: 1000**power for power, name in enumerate(("KB", "MB", "GB", "TB"), 1)}
+_UNITS |= {name: 1000**power for power, name in enumerate(("K", "M", "G", "T"), 1)}
+_UNITS |= {name: 1024**power for power, name in enumerate(("KIB", "MIB", "GIB", "TIB"), 1)}
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "dml": "DmlExecutionProvider",
+}
+
+REPORT_SUFFIXES = (".json", ".md")
+
+
+class Shape(_Kind):
+    """``NAME=1x3x224x224``."""
+
+    name = "shape"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """(NAME, dimensions)."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = str(value).rpartition("=")
+        parts = text.lower().split("x") if text else []
+        if not (equals and name) or not all(part.isascii() and part.isdigit() for part in parts):
+            self.fail(f"'{value}' is no shape; write NAME=1x3x224x224", param, ctx)
+        return name, tuple(int(part) for part in parts)
+
+
+class ByteSize(_Kind):
+    """``2GB`` (10⁹), ``512MiB`` (2²⁰), or plain bytes."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value))
+        unit = _UNITS.get(found[2].upper()) if found else None
+        if found is None or unit is None or float(found[1]) == 0:
+            self.fail(f"'{value}' is no size; write 2GB, 512MiB, or a number of bytes", param, ctx)
+        return int(float(found[1]) * unit)
+
+
+class Provider(_Kind):
+    """``cpu``, ``cuda``, …, or the full name of an execution provider of onnxruntime."""
+
+    name = "provider"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The full name."""
+        text = str(value)
+        full = _PROVIDERS.get(text.lower(), text)
+        if not full.endswith("ExecutionProvider"):
+            self.fail(f"'{text}' is no execution provider; there are {', '.join(_PROVIDERS)}", param, ctx)
+        return full
+
+
+class ReportFile(_Kind):
+    """A report file; its ending says its form."""
+
+    name = "report"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,  # noqa: ARG002
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> Path:
+        """The path.
+
+        Raises:
+            UsageError: U103, the ending is not one of ``REPORT_SUFFIXES``.
+        """
+        path = Path(str(value))
+        if path.suffix.lower() not in REPORT_SUFFIXES:
+            raise UsageError(
+                "U103",
+                f"the report '{path.name}' ends in '{path.suffix}', so its form is not known",
+                hint="name it .json or .md",
+            )
+        return path
+
+
+def file_path() -> click.Path:
+    """A path; whether it exists is for those to say who read it, with errors of their own."""
+    return click.Path(path_type=Path)

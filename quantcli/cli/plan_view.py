@@ -1,0 +1,87 @@
+"""A plan on the screen: counts, the reasons for what stays in float, and every node with ``-v``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from quantcli.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from quantcli.quantize.plan import NodePlan, Plan
+
+NOT_ABOUT_FLOATS = "F901"
+
+_WORDS = {"quantize": "integer", "passthrough": "moved", "fuse": "fused", "float": "float"}
+
+
+def counts_sentence(plan: Plan) -> str:
+    """How many nodes became what."""
+    from quantcli.quantize.plan import Action
+
+    kinds = (
+        (plan.count(Action.QUANTIZE), "integer kernels"),
+        (plan.count(Action.FUSE), "fused into them"),
+        (plan.count(Action.PASSTHROUGH), "moving integers"),
+    )
+    parts = ", ".join(f"{count} {what}" for count, what in kinds if count)
+    left = plan.count(Action.FLOAT)
+    aside = sum(_code(node) == NOT_ABOUT_FLOATS for node in plan.nodes)
+    text = f"{plan.quantized} of {len(plan.nodes)} quantized{f' ({parts})' if parts else ''}"
+    text += f", {left - aside} in float"
+    return f"{text}, {aside} not about floats" if aside else text
+
+
+def reason_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
+    """(count, operator, code, sentence) of nodes left in float, most frequent first; shapes and masks last."""
+    groups: dict[tuple[str, str], list[NodePlan]] = {}
+    for node in plan.nodes:
+        if node.reason is not None:
+            groups.setdefault((node.reason.code, node.op_type), []).append(node)
+    ranked = sorted(groups.items(), key=lambda item: (item[0][0] == NOT_ABOUT_FLOATS, -len(item[1]), item[0]))
+    return [(str(len(nodes)), op, code, _sentence(nodes)) for (code, op), nodes in ranked]
+
+
+def node_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
+    """(name, operator, what becomes of it, why) of every node."""
+    rows = []
+    for node in plan.nodes:
+        why = ""
+        if node.reason is not None:
+            why = f"{node.reason.code}: {node.reason.sentence}"
+        elif node.into:
+            why = f"into '{node.into}'"
+        if node.rule:
+            why = f"{why} (by '{node.rule}')".strip()
+        rows.append((node.name, node.op_type, _WORDS[node.action], why))
+    return rows
+
+
+def show_plan(screen: Screen, plan: Plan, *, limit: int | None = None) -> None:
+    """Write the reasons as a table (``limit`` rows; all of them, and every node, with ``-v``)."""
+    verbose = screen.settings.verbose
+    rows = reason_rows(plan)
+    shown = rows if verbose or limit is None else rows[:limit]
+    if shown:
+        screen.table(shown, head=("nodes", "operator", "code", "why in float"), indent=2)
+    if len(shown) < len(rows):
+        screen.line(f"  … and {len(rows) - len(shown)} more reasons (-v shows them)")
+    if verbose:
+        screen.line()
+        screen.table(node_rows(plan), head=("node", "operator", "becomes", "why"), indent=2)
+
+
+def _code(node: NodePlan) -> str:
+    return node.reason.code if node.reason is not None else ""
+
+
+def _sentence(nodes: Sequence[NodePlan]) -> str:
+    """The cause that all of them share, else that of the first, which is named."""
+    from quantcli.ops.reasons import REASONS
+
+    sentences = {node.reason.sentence for node in nodes if node.reason is not None}
+    if len(sentences) == 1:
+        return sentences.pop()
+    first = nodes[0]
+    assert first.reason is not None
+    return REASONS[first.reason.code]
