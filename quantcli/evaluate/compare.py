@@ -16,7 +16,7 @@ from quantcli.errors import RuntimeFailure, UsageError
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable, require_outputs
 from quantcli.evaluate.gates import evaluate_gates, verdict
 from quantcli.evaluate.matching import match_outputs
-from quantcli.evaluate.outputs import OutputComparison, SampleSource, compare_outputs
+from quantcli.evaluate.outputs import OutputComparison, SampleSource, compare_outputs, feed_of
 from quantcli.evaluate.size import compare_sizes, model_facts
 from quantcli.evaluate.structure import structure_facts
 from quantcli.evaluate.weights import compare_weights
@@ -122,14 +122,17 @@ def compare_models(
 
 
 def read_view(path: Path) -> GraphView:
-    """The graph of a model's file, as it is: nothing is folded or removed.
+    """The graph of a model's file as it is; only nodes without a name of their own get one.
 
     Raises:
         ModelError: The file is unreadable or not valid (M1xx).
     """
     from quantcli.graph.model_io import load_model  # imports onnx
+    from quantcli.graph.passes.name_nodes import name_nodes
 
-    return load_model(path).view()
+    model = load_model(path)
+    name_nodes(model.ir)  # as preparation does, so that nodes are found again in what convert wrote
+    return model.view()
 
 
 def _check_request(
@@ -205,8 +208,8 @@ def _time(
     threads: int,
     progress: Progress,
 ) -> Latency:
-    names = [spec.name for spec in sessions[0].inputs]
-    feeds = [{name: sample[name] for name in names} for sample in islice(iter(dataset), options.samples)]
+    samples = islice(iter(dataset), options.samples)
+    feeds = [feed_of(sessions[0], sample, index) for index, sample in enumerate(samples)]
     progress.start("latency", options.repeats)
     found = compare_latency(
         *sessions,

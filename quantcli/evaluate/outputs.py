@@ -165,7 +165,7 @@ def _pass(
     scored: str | None = None
     samples = 0
     for sample in dataset:
-        feed = _feed(original, sample, samples)
+        feed = feed_of(original, sample, samples)
         ours = original.run(feed, [out.name for out in outputs])
         theirs = quantized.run(feed, [out.partner for out in outputs])
         if scorer is not None and samples == 0:
@@ -188,10 +188,14 @@ def _pass(
     )
 
 
-def _feed(session: Session, sample: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
-    """The inputs that the models take; a sample may hold more."""
+def feed_of(session: Session, sample: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """The inputs that a model takes; a sample may hold more.
+
+    Raises:
+        DataError: D107, sample ``index`` lacks an input.
+    """
     missing = [spec.name for spec in session.inputs if spec.name not in sample]
     if missing:
         listed = ", ".join(f"'{name}'" for name in missing)
         raise DataError("D107", f"sample {index} has no value for the input {listed}")
-    return {spec.name: sample[spec.name] for spec in session.inputs}
+    return {spec.name: np.asarray(sample[spec.name]) for spec in session.inputs}

@@ -175,3 +175,13 @@ def test_every_stage_of_progress_ends(original, quantized):
     options = LatencyOptions(repeats=7)
     compare_models(original, quantized, dataset=Samples({"x": DATA}), latency=options, progress=stages)
     assert stages.events == ["compare 200", "done", "latency 7", "done"]
+
+
+def test_models_without_node_names_are_compared(tmp_path):
+    text = FLOAT.replace("[fc]", "")
+    quantized = qdq_text()
+    for name in ("q", "dq", "wdq", "fc"):
+        quantized = quantized.replace(f"[{name}]", "")
+    report = compare_models(save(text, tmp_path / "a.onnx"), save(quantized, tmp_path / "b.onnx"))
+    assert report.weights.matched == 1
+    assert report.structure.original.float_compute[0].name == "MatMul_logits"
