@@ -1,0 +1,93 @@
+"""Nodes whose inputs are all constants are replaced by their value.
+
+    y = f(c1, c2, …)  →  initializer y
+
+The value is computed by the runtime itself (handed in), one node at a time. Not folded: operators that are
+random or have bodies, quantized forms (their weights are meant to stay integers), graph outputs, and results
+that would be more than ``GROWTH`` bytes larger than what they are made of (Expand, Tile, ConstantOfShape). A
+Shape of a value with fixed dimensions is folded as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from quantcli.errors import RuntimeFailure
+from quantcli.graph.passes.constants import array_of, is_constant, replace_by_constant
+from quantcli.graph.traverse import bodies
+
+Evaluate = Callable[[bytes, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+"""Runs a serialized model on named inputs and gives its outputs by name."""
+
+GROWTH: Final = 64 * 1024
+"""Bytes that a folded value may be larger than its inputs."""
+
+_EVALUATION_IR = 8
+
+_NOT_FOLDED = frozenset({
+    "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli",
+    "Dropout", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant",
+})  # fmt: skip
+
+
+def fold_constants(model: ir.Model, evaluate: Evaluate) -> tuple[str, ...]:
+    """Run the pass in place, on nodes in topological order; it has nothing to tell."""
+    graph = model.graph
+    for node in list(graph):
+        if node.domain or node.op_type in _NOT_FOLDED or any(True for _ in bodies(node)):
+            continue
+        if any(output.is_graph_output() for output in node.outputs):
+            continue
+        shape = _fixed_shape(node)
+        if shape is not None:
+            replace_by_constant(node, graph, [shape])
+        elif node.inputs and all(value is None or is_constant(value) for value in node.inputs):
+            _fold(model, node, evaluate)
+    return ()
+
+
+def _fixed_shape(node: ir.Node) -> np.ndarray | None:
+    """The value of a Shape node, where the dimensions are fixed."""
+    if node.op_type != "Shape" or node.inputs[0] is None or node.inputs[0].shape is None:
+        return None
+    dims = list(node.inputs[0].shape)
+    start = node.attributes.get_int("start", 0)
+    end = node.attributes.get_int("end", len(dims))
+    chosen = dims[start:end]
+    if not all(isinstance(dim, int) for dim in chosen):
+        return None
+    return np.array(chosen, dtype=np.int64)
+
+
+def _fold(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> None:
+    arrays = {str(value.name): array_of(value) for value in node.inputs if value is not None}
+    feeds = {name: array for name, array in arrays.items() if array is not None}
+    try:
+        found = evaluate(_single_node(model, node, feeds), feeds)
+    except RuntimeFailure:
+        return  # what the runtime cannot run alone stays as it was, and is judged with the whole model
+    results = [found[str(output.name)] for output in node.outputs if output.name]
+    inputs = sum(array.nbytes for array in feeds.values())
+    if sum(result.nbytes for result in results) > inputs + GROWTH:
+        return
+    replace_by_constant(node, model.graph, results)
+
+
+def _single_node(model: ir.Model, node: ir.Node, feeds: Mapping[str, np.ndarray]) -> bytes:
+    """A model of this node alone."""
+    proto = ir.to_proto(node)
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in feeds.items()
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
+    graph = onnx.helper.make_graph([proto], "node", inputs, outputs)
+    opsets = [onnx.helper.make_opsetid("", model.graph.opset_imports.get("", 1))]
+    single = onnx.helper.make_model(graph, opset_imports=opsets)
+    single.ir_version = max(_EVALUATION_IR, min(model.ir_version, 13))
+    return bytes(single.SerializeToString())

@@ -1,0 +1,45 @@
+"""Constant nodes become initializers.
+
+    y = Constant()  →  initializer y
+
+Same value under the same name. Not touched: Constants that are graph outputs (an output must have a
+producer), strings (nothing here reads them), Constants in bodies.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from quantcli.graph.passes.constants import replace_by_constant
+
+_KINDS = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+
+def lift_constants(model: ir.Model) -> tuple[str, ...]:
+    """Run the pass in place; it has nothing to tell."""
+    graph = model.graph
+    for node in list(graph):
+        if node.op_type != "Constant" or node.domain or node.outputs[0].is_graph_output():
+            continue
+        array = _value(node)
+        if array is not None:
+            replace_by_constant(node, graph, [array])
+    return ()
+
+
+def _value(node: ir.Node) -> np.ndarray | None:
+    for name, attribute in node.attributes.items():
+        if attribute.is_ref():
+            return None
+        if name == "value":
+            tensor = attribute.as_tensor()
+            return None if tensor.dtype == ir.DataType.STRING else tensor.numpy()
+        if name in _KINDS:
+            return np.asarray(attribute.value, dtype=_KINDS[name])
+    return None

@@ -1,0 +1,85 @@
+"""Preparation: small passes that make a float graph fit for planning and change nothing that it computes.
+
+Order matters: names before anything that speaks of nodes; the opset before passes that read attributes in
+their newer form; constants before what asks for constants; what nobody reads goes last. All passes work on a
+copy and on the main graph; names of the user's nodes stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx_ir.passes.common import (
+    InlinePass,
+    RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
+)
+
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.opset import upgrade_opset
+from quantcli.graph.passes.drop_inputs import drop_initializers_from_inputs
+from quantcli.graph.passes.fold_batchnorm import fold_batchnorm
+from quantcli.graph.passes.fold_constants import Evaluate, fold_constants
+from quantcli.graph.passes.fuse_silu import fuse_silu
+from quantcli.graph.passes.global_average_pool import use_global_average_pool
+from quantcli.graph.passes.lift_constants import lift_constants
+from quantcli.graph.passes.name_nodes import name_nodes
+from quantcli.graph.passes.remove_identities import remove_identities
+from quantcli.graph.shapes import infer_shapes
+
+__all__ = ["Evaluate", "Prepared", "prepare"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A prepared model.
+
+    Attributes:
+        model: The copy.
+        notes: What the user should know, one sentence each.
+    """
+
+    model: OnnxModel
+    notes: tuple[str, ...]
+
+
+def prepare(
+    model: OnnxModel, *, evaluate: Evaluate, target_opset: int | None = None, silu_operator: str = ""
+) -> Prepared:
+    """Prepare a copy of ``model``.
+
+    Args:
+        model: Float model; not changed.
+        evaluate: Runs a small model, to fold constants.
+        target_opset: Version that ai.onnx is raised to; older and equal ones change nothing.
+        silu_operator: Operator of com.microsoft for x·sigmoid(x); "" leaves it in two nodes.
+
+    Raises:
+        UnsupportedModelError: M210, the opset cannot be raised.
+    """
+    copy = model.clone()
+    graph_model = copy.ir
+    notes: list[str] = []
+    if graph_model.functions:
+        names = sorted({function.name for function in graph_model.functions.values()})
+        InlinePass()(graph_model)
+        notes.append(f"local functions were inlined: {', '.join(names[:3])}")
+    notes += drop_initializers_from_inputs(graph_model)
+    notes += lift_constants(graph_model)
+    notes += name_nodes(graph_model)
+    RemoveUnusedOpsetsPass()(graph_model)
+    if target_opset is not None and target_opset > copy.opset:
+        upgrade_opset(copy, target_opset)
+        notes += lift_constants(graph_model)
+        notes += name_nodes(graph_model)
+    notes += remove_identities(graph_model)
+    infer_shapes(copy)
+    notes += fold_constants(graph_model, evaluate)
+    notes += fold_batchnorm(graph_model)
+    notes += use_global_average_pool(graph_model)
+    if silu_operator:
+        notes += fuse_silu(graph_model, silu_operator)
+    RemoveUnusedNodesPass()(graph_model)
+    copy.sort()
+    infer_shapes(copy)
+    return Prepared(model=copy, notes=tuple(notes))

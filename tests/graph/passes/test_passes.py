@@ -1,0 +1,321 @@
+"""Every pass: what it changes, what it must leave alone, and that the graph computes the same afterwards."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper
+
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.passes.drop_inputs import drop_initializers_from_inputs
+from quantcli.graph.passes.fold_batchnorm import fold_batchnorm
+from quantcli.graph.passes.fold_constants import fold_constants
+from quantcli.graph.passes.fuse_silu import fuse_silu
+from quantcli.graph.passes.global_average_pool import use_global_average_pool
+from quantcli.graph.passes.lift_constants import lift_constants
+from quantcli.graph.passes.name_nodes import name_nodes
+from quantcli.graph.passes.remove_identities import remove_identities
+from quantcli.runtime.session import Session, SessionSettings
+
+RNG = np.random.default_rng(5)
+
+
+def load(text: str, *, opset: int = 13, named: bool = True, **constants: np.ndarray) -> OnnxModel:
+    header = f'<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n'
+    proto = onnx.parser.parse_model(header + text)
+    for name, array in constants.items():
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
+    if named:
+        for number, node in enumerate(proto.graph.node):
+            node.name = f"n{number}"
+    return OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(proto)))
+
+
+def run(model: OnnxModel, **feeds: np.ndarray) -> dict[str, np.ndarray]:
+    return Session(model.to_bytes(), SessionSettings(optimization="disabled")).run(feeds)
+
+
+def operators(model: OnnxModel) -> list[str]:
+    return [node.op_type for node in model.ir.graph]
+
+
+def evaluate(model: bytes, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return Session(model, SessionSettings(optimization="disabled")).run(feeds)
+
+
+def weight(*shape: int) -> np.ndarray:
+    return RNG.normal(0, 0.5, shape).astype(np.float32)
+
+
+def batchnorm(channels: int) -> dict[str, np.ndarray]:
+    return {
+        "g": RNG.uniform(0.5, 2, channels).astype(np.float32),
+        "be": weight(channels),
+        "mu": weight(channels),
+        "va": RNG.uniform(0.1, 2, channels).astype(np.float32),
+    }
+
+
+IMAGE = RNG.normal(0, 1, (2, 4, 6, 6)).astype(np.float32)
+
+
+def assert_same(before: OnnxModel, after: OnnxModel, **feeds: np.ndarray) -> None:
+    """Equal up to the rounding of weights to float32 and of float sums (about 100 products)."""
+    expected, found = run(before, **feeds), run(after, **feeds)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-5 * max(1.0, float(np.abs(values).max())))
+
+
+LAYERS = {
+    "Conv": ("Conv (x, w, b)", {"w": weight(6, 4, 3, 3), "b": weight(6)}, 6),
+    "Conv without bias": ("Conv (x, w)", {"w": weight(6, 4, 3, 3)}, 6),
+    "grouped Conv": ("Conv <group = 2> (x, w)", {"w": weight(6, 2, 3, 3)}, 6),
+    "ConvTranspose": ("ConvTranspose (x, w)", {"w": weight(4, 6, 3, 3)}, 6),
+    "grouped ConvTranspose": ("ConvTranspose <group = 2> (x, w, b)", {"w": weight(4, 3, 3, 3), "b": weight(6)}, 6),
+}
+
+BEHIND = {
+    "BatchNormalization": "BatchNormalization (c, g, be, mu, va)",
+    "Mul": "Mul (c, k)",
+    "Mul from the right": "Mul (k, c)",
+    "Add": "Add (c, k)",
+    "Sub": "Sub (c, k)",
+    "Sub from": "Sub (k, c)",
+    "Div": "Div (c, k)",
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("behind", BEHIND)
+def test_affine_maps_behind_a_layer_are_folded(layer: str, behind: str) -> None:
+    call, constants, channels = LAYERS[layer]
+    k = RNG.uniform(0.5, 2, (channels, 1, 1)).astype(np.float32)
+    text = f"g (float[2,4,6,6] x) => (float[2,C,H,W] y) {{ c = {call} y = {BEHIND[behind]} }}"
+    before = load(text, **constants, **batchnorm(channels), k=k)
+    after = before.clone()
+    fold_batchnorm(after.ir)
+    assert len(operators(after)) == 1
+    assert after.view().nodes[0].name == "n0"
+    assert after.view().nodes[0].absorbed == ("n1",)
+    assert_same(before, after, x=IMAGE)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_gemm_takes_in_what_follows(transposed: int) -> None:
+    w = weight(5, 4) if transposed else weight(4, 5)
+    before = load(
+        f"g (float[3,4] x) => (float[3,5] y) {{ c = Gemm <transB = {transposed}> (x, w, b) d = Mul (c, k) "
+        "y = Add (d, k) }",
+        w=w,
+        b=weight(5),
+        k=weight(5),
+    )
+    after = before.clone()
+    fold_batchnorm(after.ir)
+    assert operators(after) == ["Gemm"]
+    assert_same(before, after, x=weight(3, 4))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "c = Conv (x, w) d = Mul (c, k) y = Add (d, c)",  # read twice
+        "c = Conv (x, w) y = Mul (c, c)",  # no constant
+        "c = Conv (x, w) s = Sigmoid (c) y = Mul (s, k)",  # something between
+        "c = Conv (x, w) y = Mul (c, full)",  # one value per position
+    ],
+)
+def test_other_maps_are_left_alone(text: str) -> None:
+    model = load(
+        f"g (float[2,4,6,6] x) => (float[2,6,4,4] y) {{ {text} }}",
+        w=weight(6, 4, 3, 3),
+        k=weight(6, 1, 1),
+        full=weight(1, 6, 4, 4),
+    )
+    before = operators(model)
+    fold_batchnorm(model.ir)
+    assert operators(model) == before
+
+
+def test_a_layer_whose_result_is_an_output_keeps_it() -> None:
+    model = load(
+        "g (float[2,4,6,6] x) => (float[2,6,4,4] c, float[2,6,4,4] y) { c = Conv (x, w) y = Mul (c, k) }",
+        w=weight(6, 4, 3, 3),
+        k=weight(6, 1, 1),
+    )
+    fold_batchnorm(model.ir)
+    assert operators(model) == ["Conv", "Mul"]
+
+
+def test_a_bias_per_row_of_gemm_is_not_taken_for_one_per_column() -> None:
+    before = load(
+        "g (float[5,4] x) => (float[5,5] y) { c = Gemm (x, w, b) y = Mul (c, k) }",
+        w=weight(4, 5),
+        b=weight(5, 1),
+        k=weight(5),
+    )
+    after = before.clone()
+    fold_batchnorm(after.ir)
+    assert_same(before, after, x=weight(5, 4))
+
+
+def test_a_shared_weight_is_folded_for_one_reader_only() -> None:
+    before = load(
+        "g (float[2,4,6,6] x) => (float[2,6,4,4] y, float[2,6,4,4] z) "
+        "{ c = Conv (x, w) y = Mul (c, k) d = Conv (x, w) z = Relu (d) }",
+        w=weight(6, 4, 3, 3),
+        k=weight(6, 1, 1),
+    )
+    after = before.clone()
+    fold_batchnorm(after.ir)
+    assert operators(after) == ["Conv", "Conv", "Relu"]
+    assert_same(before, after, x=IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "dtype"),
+    [
+        ("value_float = 2.5", np.float32),
+        ("value_ints = [1, 2]", np.int64),
+        ("value = float[2] {1, 2}", np.float32),
+    ],
+)
+def test_constants_become_initializers(attribute: str, dtype: type) -> None:
+    model = load(
+        f"g (float[2] x) => (float[2] y) {{ c = Constant <{attribute}> () d = Cast <to = 1> (c) y = Add (x, d) }}"
+    )
+    expected = run(model, x=np.ones(2, np.float32))
+    lift_constants(model.ir)
+    assert operators(model) == ["Cast", "Add"]
+    assert model.view().constant("c").dtype == dtype
+    np.testing.assert_array_equal(run(model, x=np.ones(2, np.float32))["y"], expected["y"])
+
+
+def test_a_constant_that_is_an_output_stays_a_node() -> None:
+    model = load(
+        "g (float[1] x) => (float[1] c, float[1] y) { c = Constant <value_floats = [1.0]> () y = Neg (x) }"
+    )
+    lift_constants(model.ir)
+    assert operators(model) == ["Constant", "Neg"]
+
+
+def test_nodes_without_a_name_or_with_a_common_one_get_their_own() -> None:
+    model = load("g (float[1] x) => (float[1] y) { a = Neg (x) b = Neg (a) c = Neg (b) y = Abs (c) }", named=False)
+    nodes = list(model.ir.graph)
+    nodes[0].name = nodes[2].name = "twin"
+    notes = name_nodes(model.ir)
+    assert [node.name for node in model.ir.graph] == ["twin", "Neg_b", "twin_1", "Abs_y"]
+    assert "twin" in notes[0]
+
+
+def test_initializers_listed_as_inputs_become_constants() -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 3, opset_import: ["" : 9]> g (float[2] x, float[2] w) => (float[2] y) { y = Mul (x, w) }'
+    )
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones(2, np.float32), "w"))
+    for version, told in ((3, 0), (4, 1)):
+        model = OnnxModel(ir.from_proto(proto))
+        model.ir.ir_version = version
+        assert len(drop_initializers_from_inputs(model.ir)) == told
+        assert [value.name for value in model.ir.graph.inputs] == ["x"]
+        name_nodes(model.ir)
+        assert model.view().is_constant("w")
+
+
+def test_identities_and_dropouts_disappear_but_outputs_stay() -> None:
+    model = load(
+        "g (float[2] x) => (float[2] y) { a = Identity (x) b = Dropout (a) c = Neg (b) y = Identity (c) }"
+    )
+    remove_identities(model.ir)
+    assert operators(model) == ["Neg", "Identity"]
+
+
+def test_a_dropout_in_training_or_with_a_mask_in_use_stays() -> None:
+    model = load(
+        "g (float[2] x) => (float[2] y, bool[2] z) { a, m = Dropout (x) y = Dropout (a, r, t) z = Not (m) }",
+        r=np.float32(0.5),
+        t=np.array(True),
+    )
+    remove_identities(model.ir)
+    assert operators(model) == ["Dropout", "Dropout", "Not"]
+
+
+def test_a_body_goes_on_reading_the_value_behind_an_identity() -> None:
+    model = load(
+        """g (float[2] x, bool c) => (float[2] y) {
+        n = Neg (x) a = Identity (n)
+        y = If (c) <
+            then_branch = t () => (float[2] p) { p = Abs(a) }, else_branch = e () => (float[2] q) { q = Exp(a) }
+        >
+        }"""
+    )
+    x = np.array([1, 2], np.float32)
+    expected = run(model, x=x, c=np.array(False))
+    remove_identities(model.ir)
+    assert operators(model) == ["Neg", "If"]
+    np.testing.assert_array_equal(run(model, x=x, c=np.array(False))["y"], expected["y"])
+
+
+def test_what_depends_on_constants_only_is_computed_once() -> None:
+    model = load(
+        "g (float[2,3] x) => (float[3,2] y) { s = Shape (x) t = Gather (s, i) u = Concat <axis = 0> (t, t2) "
+        "y = Reshape (x, u) }",
+        i=np.array([1], np.int64),
+        t2=np.array([2], np.int64),
+    )
+    fold_constants(model.ir, evaluate)
+    assert operators(model) == ["Reshape"]
+    assert model.view().constant("u").tolist() == [3, 2]
+
+
+def test_random_bodies_quantized_forms_and_growing_values_are_not_folded() -> None:
+    model = load(
+        "g (float[1] x) => (float[1] y, float[256,256] z, float[2] w) { r = RandomNormalLike (k) y = Add (x, r) "
+        "e = Expand (k, s) z = Neg (e) d = DequantizeLinear (q, sc) w = Neg (d) }",
+        k=np.zeros(1, np.float32),
+        s=np.array([256, 256], np.int64),
+        q=np.zeros(2, np.uint8),
+        sc=np.float32(1),
+    )
+    before = operators(model)
+    fold_constants(model.ir, evaluate)
+    assert operators(model) == before
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ("kernel_shape = [6,6]", "GlobalAveragePool"),
+        ('kernel_shape = [6,6], strides = [6,6], auto_pad = "VALID"', "GlobalAveragePool"),
+        ("kernel_shape = [3,3]", "AveragePool"),
+        ("kernel_shape = [6,6], pads = [1,1,1,1], count_include_pad = 1", "AveragePool"),
+    ],
+)
+def test_an_average_over_the_whole_map_is_global(attributes: str, expected: str) -> None:
+    before = load(f"g (float[2,4,6,6] x) => (float[2,4,H,W] y) {{ y = AveragePool <{attributes}> (x) }}")
+    after = before.clone()
+    use_global_average_pool(after.ir)
+    assert operators(after) == [expected]
+    assert_same(before, after, x=IMAGE)
+
+
+@pytest.mark.parametrize("order", ["x, s", "s, x"])
+def test_silu_becomes_one_operator(order: str) -> None:
+    before = load(f"g (float[2,4] x) => (float[2,4] y) {{ s = Sigmoid (x) y = Mul ({order}) }}")
+    after = before.clone()
+    fuse_silu(after.ir, "QuickGelu")
+    assert operators(after) == ["QuickGelu"]
+    assert after.view().nodes[0].absorbed == ("n0",)
+    assert_same(before, after, x=weight(2, 4))
+
+
+@pytest.mark.parametrize(
+    "text", ["s = Sigmoid (x) y = Mul (s, s)", "s = Sigmoid (x) m = Mul (x, s) y = Add (m, s)"]
+)
+def test_other_products_with_a_sigmoid_are_left_alone(text: str) -> None:
+    model = load(f"g (float[2,4] x) => (float[2,4] y) {{ {text} }}")
+    before = operators(model)
+    fuse_silu(model.ir, "QuickGelu")
+    assert operators(model) == before
