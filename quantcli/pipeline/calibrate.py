@@ -1,0 +1,122 @@
+"""Calibrate: one pass of the float model over the samples, and the statistics file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+
+from quantcli.calibration import statistics as statistics_module
+from quantcli.calibration.collector import collect
+from quantcli.calibration.file_format import read_calibration, write_calibration
+from quantcli.calibration.probe import ObservedTensor
+from quantcli.calibration.statistics import CalibrationStatistics
+from quantcli.data.fingerprint import Fingerprint
+from quantcli.errors import ModelError
+from quantcli.graph.model import OnnxModel
+from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.source import FloatModel, load_float_model, runnable
+from quantcli.pipeline.types import CalibrateRequest, CalibrateResult, DataOptions, RunOptions
+from quantcli.pipeline.writing import check_output
+from quantcli.progress import Progress
+from quantcli.quantize.planner import make_plan, observed_tensors
+from quantcli.quantize.recipe import Recipe
+from quantcli.runtime.session import Session, SessionSettings
+
+
+def calibrate(request: CalibrateRequest, progress: Progress) -> CalibrateResult:
+    """Observe the float model on samples and write what was seen.
+
+    Raises:
+        OutputError: O101 to O103, the statistics file must not or cannot be written.
+        ModelError: The model is unreadable or unsupported, or nothing in it is worth observing (M304).
+        DataError: The samples do not fit, or give NaN or Inf (K1xx).
+    """
+    output = request.output or request.model.with_suffix(".calib")
+    check_output(output, request.overwrite, inputs=(request.model,))
+    source = load_float_model(request.model, request.target, threads=request.run.threads)
+    found = collect_statistics(
+        source, request.data, request.run, request.target, progress, ignore_nonfinite=request.ignore_nonfinite
+    )
+    write_calibration(found.statistics, output, overwrite=request.overwrite)
+    return CalibrateResult(
+        output=output,
+        statistics=found.statistics,
+        seconds=found.seconds,
+        notes=(*source.notes, *found.statistics.notes),
+    )
+
+
+def merge(paths: Sequence[Path], output: Path, overwrite: bool) -> CalibrateResult:
+    """Join statistics files of one model.
+
+    Raises:
+        OutputError: O101 to O103.
+        StaleCalibrationError: K2xx, a file is unreadable, or the files do not belong together.
+    """
+    check_output(output, overwrite, inputs=paths)
+    merged = reduce(statistics_module.merge, (read_calibration(path) for path in paths))
+    write_calibration(merged, output, overwrite=overwrite)
+    return CalibrateResult(output=output, statistics=merged, seconds=0.0, notes=merged.notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """Statistics, and the wall time in seconds of the pass that gave them."""
+
+    statistics: CalibrationStatistics
+    seconds: float
+
+
+def collect_statistics(
+    source: FloatModel,
+    data: DataOptions,
+    run: RunOptions,
+    target: str,
+    progress: Progress,
+    *,
+    ignore_nonfinite: bool = False,
+) -> Swept:
+    """Run the prepared model on samples and observe every tensor that a plan for ``target`` may quantize.
+
+    Which nodes are excluded later does not matter: a smaller selection needs fewer tensors.
+    """
+    plan = make_plan(source.view, Recipe(target=target))
+    names = observed_tensors(plan)
+    if not names:
+        raise ModelError(
+            "M304",
+            f"nothing in '{source.path.name}' can be quantized for target '{target}', so there is nothing to observe",
+            hint=f"see every node's reason with: quantcli inspect {source.path.name} -v",
+        )
+    dataset = open_samples(data, source.inputs)
+    fingerprint = Fingerprint()
+    settings = SessionSettings(threads=run.threads, providers=run.providers)
+
+    def make_session(model: OnnxModel) -> Session:
+        with runnable(model) as loadable:
+            return Session(loadable, settings)
+
+    started = time.perf_counter()
+    collected = collect(
+        source.prepared,
+        [ObservedTensor(name=name) for name in names],
+        fingerprint.watch(dataset),
+        make_session=make_session,
+        batch_size=run.batch_size or 1,
+        progress=progress,
+        on_nonfinite="ignore" if ignore_nonfinite else "error",
+        total=dataset.length,
+    )
+    seconds = time.perf_counter() - started
+    statistics = CalibrationStatistics.of(
+        collected,
+        model_digest=source.digest,
+        data_fingerprint=fingerprint.hexdigest(),
+        synthetic=dataset.synthetic,
+        sample_digests=fingerprint.digests,
+        notes=dataset.notes,
+    )
+    return Swept(statistics=statistics, seconds=seconds)

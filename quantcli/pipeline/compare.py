@@ -1,0 +1,80 @@
+"""Compare: two model files, samples and gates in, a report out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from quantcli.data.base import Dataset, InputSpec
+from quantcli.data.labels import read_labels
+from quantcli.errors import RuntimeFailure, UsageError
+from quantcli.evaluate.compare import LatencyOptions, compare_models
+from quantcli.evaluate.gate_syntax import parse_gate
+from quantcli.pipeline.reporting import check_reports, write_reports
+from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.types import CompareRequest, RunOptions
+from quantcli.progress import Progress
+from quantcli.report.schema import Report
+from quantcli.runtime.session import Session, SessionSettings
+
+
+def compare(request: CompareRequest, progress: Progress) -> Report:
+    """Compare two models and write the reports that were asked for.
+
+    Raises:
+        UsageError: A gate or an option is wrong, or asks for what was not given.
+        ModelError, DataError: The models, samples or labels are unreadable or do not fit.
+        OutputError: A report file must not or cannot be written.
+    """
+    gates = tuple(parse_gate(text) for text in request.gates)
+    check_reports(request.reports, request.overwrite)
+    dataset = None
+    labels = None
+    if request.data.specs:
+        dataset = open_samples(request.data, model_inputs(request.original, request.run))
+    if request.labels is not None:
+        labels = _labels(request, dataset)
+    report = compare_models(
+        request.original,
+        request.quantized,
+        dataset=dataset,
+        labels=labels,
+        output_for_labels=request.labels_output,
+        gates=gates,
+        latency=LatencyOptions(repeats=request.repeats) if request.latency else None,
+        threads=request.run.threads,
+        command=request.command or None,
+        progress=progress,
+    )
+    write_reports(report, request.reports, overwrite=request.overwrite)
+    return report
+
+
+def model_inputs(path: Path, run: RunOptions) -> tuple[InputSpec, ...]:
+    """Inputs of a model as the runtime states them.
+
+    Raises:
+        RuntimeFailure: R101, naming the file.
+    """
+    from quantcli.graph.model_io import load_model  # its refusals are clearer than the runtime's
+
+    load_model(path)
+    try:
+        session = Session(path, SessionSettings(threads=run.threads))
+    except RuntimeFailure as error:
+        raise RuntimeFailure(error.code, f"'{path.name}': {error.message}", hint=error.hint) from error
+    return tuple(InputSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in session.inputs)
+
+
+def _labels(request: CompareRequest, dataset: Dataset | None) -> np.ndarray:
+    """Labels of the samples that are compared: the first ones when there is a limit."""
+    assert request.labels is not None
+    if request.data.shuffle:
+        raise UsageError(
+            "U105", "labels are given in order, but the samples are shuffled", hint="leave --shuffle out"
+        )
+    length = None if dataset is None else dataset.length
+    if request.data.samples is None:
+        return read_labels(request.labels, length)
+    return read_labels(request.labels, None)[:length]

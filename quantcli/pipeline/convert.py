@@ -1,0 +1,286 @@
+"""Convert: plan, ranges, parameters, edits, verification, file, report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from quantcli._version import __version__
+from quantcli.calibration.estimators import Method, estimate, parse_method
+from quantcli.calibration.statistics import CalibrationStatistics, check_model
+from quantcli.core.spec import QuantSpec
+from quantcli.errors import ConfigError, ModelError, UsageError
+from quantcli.graph.edit import GraphEditor
+from quantcli.graph.metadata import provenance, set_provenance
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.model_io import model_size, save_model
+from quantcli.graph.view import GraphView
+from quantcli.ops.spec import Trait
+from quantcli.ops.table import lookup
+from quantcli.pipeline.calibrate import collect_statistics, read_statistics
+from quantcli.pipeline.reporting import check_reports, convert_report, write_reports
+from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
+from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
+from quantcli.pipeline.verify import verify
+from quantcli.pipeline.writing import check_output, write_text
+from quantcli.progress import Progress
+from quantcli.quantize.emit_qdq import QdqEmitter
+from quantcli.quantize.emit_qoperator import QOperatorEmitter
+from quantcli.quantize.plan import Action, Plan, plan_from_json
+from quantcli.quantize.planner import make_plan
+from quantcli.quantize.recipe import Recipe
+from quantcli.quantize.solve import RangeOf, Solution, solve
+
+_EMITTERS = {"qdq": QdqEmitter, "qoperator": QOperatorEmitter}
+
+QUICK_SAMPLES = 8
+"""Calibration samples on which fidelity is shown when no others are given."""
+
+
+def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
+    """Quantize a model.
+
+    Raises:
+        UsageError: U201, neither calibration nor data are given, or both.
+        ConfigError: A selector, plan or method is wrong.
+        ModelError: The model is unreadable, unsupported, or nothing in it can be quantized (M304).
+        DataError, StaleCalibrationError: Samples or statistics do not fit.
+        OutputError: A file exists (O101), or the result does not hold (O301).
+    """
+    output = request.output or request.model.with_name(f"{request.model.stem}.int8.onnx")
+    _check_request(request, output)
+    method = parse_method(request.recipe.method)
+    source = load_float_model(
+        request.model, request.recipe.target, opset=request.opset, threads=request.run.threads
+    )
+    recipe = _possible(request.recipe, source)
+    if request.dry_run:
+        plan = _plan(request, source.view, recipe, None)
+        _write_plan(request, plan)
+        return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
+    statistics = _statistics(request, source, progress)
+    plan = _plan(request, source.view, recipe, statistics)
+    solution = solve(plan, source.view, _ranges(source.view, statistics, method))
+    model = _emit(source, plan, solution, request.format)
+    _stamp(model, source, statistics, request, plan)
+    with runnable(model) as loadable:
+        kernels = verify(loadable, source, plan, _first_sample(request, source), threads=request.run.threads)
+    files = save_model(model, output, overwrite=request.overwrite)
+    _write_plan(request, plan)
+    data, fidelity_on = _quick_data(request)
+    report = convert_report(request, source, output, plan, kernels, data, progress)
+    written = write_reports(report, request.reports, overwrite=request.overwrite)
+    return ConvertResult(
+        plan=plan,
+        output=output,
+        files=(*files, *written),
+        source_bytes=source.bytes,
+        output_bytes=model_size(output),
+        kernels=kernels,
+        fidelity={found.name: found.sqnr for found in report.outputs if found.sqnr is not None},
+        fidelity_on=fidelity_on if report.data is not None else "",
+        report=report,
+        notes=(*source.notes, *_solution_notes(solution), *statistics.notes),
+    )
+
+
+def _check_request(request: ConvertRequest, output: Path) -> None:
+    """Everything that can be refused before any work."""
+    if request.format not in _EMITTERS:
+        raise UsageError("U202", f"there is no format '{request.format}'", hint="formats: qdq, qoperator")
+    if not request.dry_run:
+        if request.calibration is None and not request.data.specs:
+            raise UsageError(
+                "U201",
+                "static quantization needs ranges: give a calibration file or samples",
+                hint="add --calibration MODEL.calib, or --data SPEC",
+            )
+        if request.calibration is not None and request.data.specs:
+            raise UsageError(
+                "U201", "both a calibration file and samples are given", hint="leave one of the two out"
+            )
+        check_output(output, request.overwrite, inputs=(request.model, request.calibration))
+        check_reports(request.reports, request.overwrite)
+    if request.plan_out is not None:
+        check_output(request.plan_out, request.overwrite, inputs=(request.model, request.plan))
+
+
+def _possible(recipe: Recipe, source: FloatModel) -> Recipe:
+    """The recipe, with per-tensor weights where the opset has no others."""
+    if source.view.opset >= PER_CHANNEL_OPSET or not recipe.per_channel:
+        return recipe
+    return Recipe(**{**{f: getattr(recipe, f) for f in recipe.__slots__}, "per_channel": False})
+
+
+# Plan ---------------------------------------------------------------------------------------------------
+
+
+def _plan(
+    request: ConvertRequest, view: GraphView, recipe: Recipe, statistics: CalibrationStatistics | None
+) -> Plan:
+    if request.plan is not None:
+        plan = _saved_plan(request.plan, view)
+    else:
+        usable = None if statistics is None else _usable(statistics)
+        known = None if usable is None else (lambda name: _statistics_name(view, name, usable) is not None)
+        plan = make_plan(view, recipe, known)
+    if not plan.count(Action.QUANTIZE) and not request.dry_run:
+        reasons = sorted({f"{n.op_type}: {n.reason.sentence}" for n in plan.nodes if n.reason})
+        raise ModelError(
+            "M304",
+            f"nothing in '{request.model.name}' can be quantized; for example: " + "; ".join(reasons[:3]),
+            hint=f"see every node's reason with: quantcli inspect {request.model.name} -v",
+        )
+    return plan
+
+
+def _saved_plan(path: Path, view: GraphView) -> Plan:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("C103", f"plan '{path.name}' cannot be read: {error}") from error
+    plan = plan_from_json(text)
+    names, planned = {node.name for node in view.nodes}, {node.name for node in plan.nodes}
+    missing = sorted(planned ^ names)
+    if missing:
+        raise ConfigError(
+            "C104",
+            f"plan '{path.name}' is of another model: node '{missing[0]}' is not in both",
+            hint="make it again with: quantcli convert MODEL --dry-run --plan-out FILE",
+        )
+    return plan
+
+
+def _write_plan(request: ConvertRequest, plan: Plan) -> None:
+    if request.plan_out is not None:
+        write_text(request.plan_out, plan.to_json(), overwrite=request.overwrite)
+
+
+# Ranges -------------------------------------------------------------------------------------------------
+
+
+def _statistics(request: ConvertRequest, source: FloatModel, progress: Progress) -> CalibrationStatistics:
+    if request.calibration is None:
+        return collect_statistics(source, request.data, request.run, request.recipe.target, progress).statistics
+    statistics = read_statistics(request.calibration)
+    check_model(statistics, source.digest)
+    return statistics
+
+
+def _usable(statistics: CalibrationStatistics) -> Mapping[str, object]:
+    broken = set(statistics.unusable)
+    return {name: stats for name, stats in statistics.tensors.items() if name not in broken and stats.count > 0}
+
+
+def _statistics_name(view: GraphView, name: str, known: Mapping[str, object]) -> str | None:
+    """``name``, or the value that it was moved from: moving widens no range."""
+    while name not in known:
+        maker = view.producer(name)
+        row = None if maker is None else lookup(maker.domain, maker.op_type)
+        if maker is None or row is None or row.trait is not Trait.PASSTHROUGH:
+            return None
+        name = maker.inputs[0]
+    return name
+
+
+def _ranges(view: GraphView, statistics: CalibrationStatistics, method: Method) -> RangeOf:
+    usable = _usable(statistics)
+
+    def range_of(name: str, spec: QuantSpec) -> tuple[float, float]:
+        found = _statistics_name(view, name, usable)
+        if found is None:
+            raise ConfigError(
+                "C105",
+                f"the plan quantizes '{name}', but the calibration has no statistics of it",
+                hint="calibrate for the same target, or leave --plan out",
+            )
+        result = estimate(statistics.tensors[found], spec, method)
+        return result.min, result.max
+
+    return range_of
+
+
+# Result -------------------------------------------------------------------------------------------------
+
+
+def _emit(source: FloatModel, plan: Plan, solution: Solution, form: str) -> OnnxModel:
+    model = source.prepared.clone()
+    editor = GraphEditor(model)
+    _EMITTERS[form](editor, source.view, plan, solution).emit()
+    editor.finish()
+    return model
+
+
+def _stamp(
+    model: OnnxModel,
+    source: FloatModel,
+    statistics: CalibrationStatistics,
+    request: ConvertRequest,
+    plan: Plan,
+) -> None:
+    """Provenance: what the result was made of. No time, host or path, so that the bytes depend on nothing else."""
+    config = {
+        "recipe": asdict(request.recipe),
+        "format": request.format,
+        "opset": request.opset,
+        "plan": hashlib.sha256(plan.to_json().encode()).hexdigest(),
+    }
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+    set_provenance(
+        model.metadata,
+        {
+            **provenance(model.metadata),
+            "version": __version__,
+            "source_sha256": source.digest,
+            "config_sha256": digest,
+            "data_fingerprint": statistics.data_fingerprint,
+            "data_samples": str(statistics.samples),
+            "data_synthetic": str(statistics.synthetic).lower(),
+            "method": request.recipe.method,
+            "target": plan.target,
+            "format": request.format,
+        },
+    )
+
+
+def _first_sample(request: ConvertRequest, source: FloatModel) -> dict[str, np.ndarray] | None:
+    """A sample to run the result on, before it is written."""
+    for options in (request.data, request.eval_data):
+        if options.specs:
+            return dict(next(iter(open_samples(options, source.inputs))))
+    return None
+
+
+def _quick_data(request: ConvertRequest) -> tuple[DataOptions | None, str]:
+    """Samples on which fidelity is shown, and what to call them."""
+    if request.eval_data.specs:
+        return request.eval_data, "the evaluation samples"
+    if request.data.specs:
+        few = min(request.data.samples or QUICK_SAMPLES, QUICK_SAMPLES)
+        fields = {name: getattr(request.data, name) for name in request.data.__slots__}
+        return DataOptions(**{**fields, "samples": few}), (
+            f"{few} calibration samples (optimistic: the ranges were chosen on them)"
+        )
+    return None, ""
+
+
+def _solution_notes(solution: Solution) -> tuple[str, ...]:
+    widened = {node: layer.widened for node, layer in solution.layers.items() if layer.widened}
+    notes = []
+    if widened:
+        notes.append(
+            f"{sum(widened.values())} channels of {len(widened)} layers have a wider weight scale, because their "
+            f"bias would overflow int32 (first: '{next(iter(widened))}')"
+        )
+    if solution.kept:
+        notes.append(
+            f"{len(solution.kept)} Relu or Clip nodes stay, because the quantized range does not prove them "
+            f"redundant (first: '{solution.kept[0]}')"
+        )
+    return tuple(notes)

@@ -1,0 +1,131 @@
+"""Reports: what conversion adds to a comparison, and the files that reports are written to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from quantcli.errors import UsageError
+from quantcli.evaluate.compare import compare_models
+from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.source import FloatModel
+from quantcli.pipeline.types import ConvertRequest, DataOptions
+from quantcli.pipeline.writing import check_output, write_text
+from quantcli.progress import Progress
+from quantcli.quantize.plan import Action, Plan
+from quantcli.report.markdown import render_markdown
+from quantcli.report.schema import (
+    Coverage,
+    CoverageRow,
+    FloatReason,
+    KernelFacts,
+    OpCount,
+    Report,
+    UnfusedNode,
+)
+from quantcli.report.to_json import to_json
+from quantcli.runtime.kernel_report import KernelReport
+from quantcli.runtime.session import runtime_version
+
+_RENDERERS = {".json": to_json, ".md": render_markdown}
+
+_EXAMPLES = 3
+
+
+def check_reports(paths: Sequence[Path], overwrite: bool) -> None:
+    """Refuse report files that must not be written, before any work.
+
+    Raises:
+        UsageError: U103, no form for the suffix.
+        OutputError: O101 or O103.
+    """
+    for path in paths:
+        if path.suffix.lower() not in _RENDERERS:
+            raise UsageError(
+                "U103", f"there is no report form for '{path.name}'", hint="the name decides: .json or .md"
+            )
+        check_output(path, overwrite)
+
+
+def write_reports(report: Report, paths: Sequence[Path], *, overwrite: bool) -> tuple[Path, ...]:
+    """Write ``report`` once per path, in the form that the suffix names."""
+    for path in paths:
+        write_text(path, _RENDERERS[path.suffix.lower()](report), overwrite=overwrite)
+    return tuple(paths)
+
+
+def convert_report(
+    request: ConvertRequest,
+    source: FloatModel,
+    output: Path,
+    plan: Plan,
+    kernels: KernelReport,
+    data: DataOptions | None,
+    progress: Progress,
+) -> Report:
+    """The comparison of source and result, with what only the conversion knows."""
+    report = compare_models(
+        source.path,
+        output,
+        dataset=None if data is None else open_samples(data, source.inputs),
+        threads=request.run.threads,
+        progress=progress,
+    )
+    return dataclasses.replace(
+        report,
+        coverage=coverage(plan),
+        kernels=kernel_facts(plan, kernels),
+        notes=(*source.notes, *report.notes),
+    )
+
+
+def coverage(plan: Plan) -> Coverage:
+    """Counts of a plan: by operator, and by reason for what stays in float."""
+    counts: dict[str, Counter[Action]] = defaultdict(Counter)
+    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for node in plan.nodes:
+        counts[node.op_type][node.action] += 1
+        if node.reason is not None:
+            reasons[node.reason.code, node.op_type].append(node.name)
+    sentences = {
+        (node.reason.code, node.op_type): node.reason.sentence for node in reversed(plan.nodes) if node.reason
+    }
+    return Coverage(
+        quantized=plan.count(Action.QUANTIZE) + plan.count(Action.FUSE),
+        passthrough=plan.count(Action.PASSTHROUGH),
+        float=plan.count(Action.FLOAT),
+        rows=tuple(
+            CoverageRow(
+                op=op,
+                quantized=found[Action.QUANTIZE] + found[Action.FUSE],
+                passthrough=found[Action.PASSTHROUGH],
+                float=found[Action.FLOAT],
+            )
+            for op, found in sorted(counts.items())
+        ),
+        reasons=tuple(
+            FloatReason(
+                code=code,
+                sentence=sentences[code, op],
+                nodes=len(names),
+                examples=tuple(names[:_EXAMPLES]),
+            )
+            for (code, op), names in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+        ),
+    )
+
+
+def kernel_facts(plan: Plan, kernels: KernelReport) -> KernelFacts:
+    """What the runtime made of the plan, for the report."""
+    operators = {node.name: node.op_type for node in plan.nodes}
+    return KernelFacts(
+        runtime=runtime_version(),
+        integer=tuple(OpCount(op=op, count=count) for op, count in kernels.integer.items()),
+        float_compute=(),
+        unfused=tuple(
+            UnfusedNode(name=name, op=operators[name], code="F405", sentence=sentence)
+            for name, sentence in kernels.unfused.items()
+        ),
+    )

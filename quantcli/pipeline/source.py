@@ -1,0 +1,142 @@
+"""The float model as the other steps need it: loaded, checked in the runtime, prepared for a target."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from quantcli.data.base import InputSpec
+from quantcli.errors import ModelError, RuntimeFailure, UnsupportedModelError
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.model_io import load_model, model_digest, model_size, save_model
+from quantcli.graph.prepare import Prepared, prepare
+from quantcli.graph.shapes import infer_shapes, with_all_outputs
+from quantcli.graph.view import GraphView
+from quantcli.ops.targets import TARGETS
+from quantcli.runtime.session import Session, SessionSettings
+
+PER_CHANNEL_OPSET = 13
+"""First ai.onnx version with per-channel QuantizeLinear and DequantizeLinear."""
+
+PER_TENSOR_OPSET = 10
+"""First ai.onnx version with QuantizeLinear and DequantizeLinear."""
+
+INLINE_LIMIT = 1_900_000_000
+"""Bytes of weights above which a model is handed to the runtime as files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatModel:
+    """A float model and what is known of it.
+
+    Attributes:
+        path: Its file.
+        digest: sha256 over the file and its external data.
+        bytes: Size of the same.
+        inputs: Inputs as the runtime states them.
+        prepared: The graph after preparation for the target.
+        view: Picture of it.
+        notes: What preparation did that the user should know.
+    """
+
+    path: Path
+    digest: str
+    bytes: int
+    inputs: tuple[InputSpec, ...]
+    prepared: OnnxModel
+    view: GraphView
+    notes: tuple[str, ...]
+
+
+def load_float_model(path: Path, target: str, *, opset: int | None = None, threads: int = 1) -> FloatModel:
+    """Load, check and prepare.
+
+    Args:
+        path: Model file.
+        target: Name of the target that preparation serves.
+        opset: Wanted ai.onnx version; None for the lowest that quantization needs.
+        threads: For the runtime's check.
+
+    Raises:
+        ModelError: The file is unreadable, or the runtime refuses it (M102).
+        UnsupportedModelError: It uses something that quantcli cannot preserve.
+    """
+    model = load_model(path)
+    try:
+        session = Session(path, SessionSettings(threads=threads))
+    except RuntimeFailure as error:
+        raise ModelError("M302", f"'{path.name}': {error.message}", hint=error.hint) from error
+    if opset is not None and opset < max(model.opset, PER_TENSOR_OPSET):
+        raise ModelError(
+            "M303",
+            f"opset {opset} is asked for, but the model has opset {model.opset}; opsets are only raised",
+            hint=f"quantized operators exist from opset {PER_TENSOR_OPSET} on; leave --opset out",
+        )
+    prepared, notes = _prepare(model, target, opset)
+    infer_shapes(prepared)
+    _ask_runtime_for_types(prepared)
+    return FloatModel(
+        path=path,
+        digest=model_digest(path),
+        bytes=model_size(path),
+        inputs=tuple(InputSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in session.inputs),
+        prepared=prepared,
+        view=prepared.view(),
+        notes=notes,
+    )
+
+
+def _evaluate(model: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Constant folding uses plain kernels, so that it does not depend on what the runtime fuses."""
+    return Session(model, SessionSettings(optimization="disabled")).run(feeds)
+
+
+def _prepare(model: OnnxModel, target: str, opset: int | None) -> tuple[OnnxModel, tuple[str, ...]]:
+    wanted = max(opset or 0, PER_CHANNEL_OPSET)
+    silu = TARGETS[target].silu_operator
+    try:
+        done = prepare(model, evaluate=_evaluate, target_opset=wanted, silu_operator=silu)
+    except UnsupportedModelError as error:
+        if error.code != "M210" or opset is not None or model.opset < PER_TENSOR_OPSET:
+            raise
+        done = prepare(model, evaluate=_evaluate, silu_operator=silu)
+        reason = f"{error.message}; the opset stays at {model.opset}, so weights have one scale per tensor"
+        return done.model, (*_sentences(done), reason)
+    return done.model, _sentences(done)
+
+
+def _sentences(done: Prepared) -> tuple[str, ...]:
+    return tuple(note.sentence for note in done.notes)
+
+
+def _ask_runtime_for_types(model: OnnxModel) -> None:
+    """Fill in the element types that shape inference could not find: the runtime knows every one."""
+    view = model.view()
+    unknown = [
+        name
+        for node in view.nodes
+        for name in node.outputs
+        if name and view.tensors[name].dtype is None and not view.tensors[name].is_output
+    ]
+    if not unknown:
+        return
+    session = Session(with_all_outputs(model, unknown), SessionSettings(optimization="disabled"))
+    types = {spec.name: spec for spec in session.outputs if "(" not in spec.dtype}
+    model.state_types({name: (types[name].dtype, types[name].shape) for name in unknown if name in types})
+
+
+@contextmanager
+def runnable(model: OnnxModel) -> Iterator[bytes | Path]:
+    """``model`` in a form that a session loads: bytes, or files where it is too large for that."""
+    if model.constant_bytes() < INLINE_LIMIT:
+        yield model.to_bytes()
+        return
+    with tempfile.TemporaryDirectory(prefix="quantcli-") as folder:
+        path = Path(folder) / "model.onnx"
+        save_model(model, path)
+        yield path

@@ -1,0 +1,71 @@
+"""Before a quantized model appears under its name: it loads, it runs, and its kernels are counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from quantcli.errors import OutputError, RuntimeFailure
+from quantcli.pipeline.source import FloatModel
+from quantcli.quantize.plan import Action, Plan
+from quantcli.runtime.kernel_report import KernelReport
+from quantcli.runtime.kernels import kernel_report
+from quantcli.runtime.session import Session, SessionSettings
+
+
+def verify(
+    model: bytes | Path,
+    source: FloatModel,
+    plan: Plan,
+    sample: dict[str, np.ndarray] | None,
+    *,
+    threads: int,
+) -> KernelReport:
+    """Check a quantized model.
+
+    Args:
+        model: The result.
+        source: What it was made of.
+        plan: What it is meant to be.
+        sample: One complete feed, None where there is none; the model is then loaded, but not run.
+        threads: Intra-op threads.
+
+    Raises:
+        OutputError: O301, the result does not load, run or keep its interface.
+    """
+    settings = SessionSettings(threads=threads)
+    try:
+        session = Session(model, settings)
+        if sample is not None:
+            _check_values(session.run(sample), Session(source.path, settings).run(sample))
+    except RuntimeFailure as error:
+        raise OutputError(
+            "O301",
+            f"the quantized model does not hold, and was not written: {error.message}",
+            hint="please report it with the model; --exclude of the node named above is a way round",
+        ) from error
+    stated = {spec.name: spec.dtype for spec in session.outputs}
+    wanted = {name: source.view.tensors[name].dtype for name in source.view.outputs}
+    if list(stated) != list(wanted):
+        raise OutputError("O301", f"the quantized model has outputs {sorted(stated)}, not {sorted(wanted)}")
+    expected = {
+        node.name: node.op_type.rpartition(".")[2] for node in plan.nodes if node.action is Action.QUANTIZE
+    }
+    return kernel_report(model, expected, settings)
+
+
+def _check_values(found: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> None:
+    """NaN and Inf that the float model does not have are a broken result."""
+    for name, values in found.items():
+        expected = reference[name]
+        if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+            continue
+        broken = ~np.isfinite(values)
+        if broken.any() and np.isfinite(expected).all():
+            raise OutputError(
+                "O301",
+                f"output '{name}' of the quantized model has {int(broken.sum())} values that are NaN or Inf; "
+                "the float model has none. It was not written",
+                hint="please report it with the model",
+            )
