@@ -177,3 +177,75 @@ def test_layers_are_listed_worst_first():
     found = compare_weights(view(text, w=weight), view(quantized, q=q, s=s, s2=s * np.float32(1.1)))
     assert [layer.node for layer in found.layers] == ["b", "a"]
     assert found.layers[0].sqnr == pytest.approx(20, abs=0.5)  # a scale 10 % off
+
+
+SMALL = HEAD + "net (float[N,8] x) => (float[N,5] y) { [c] y = MatMul(x, w) }"
+
+
+def quantized_by(nodes, **constants):
+    body = nodes.replace("DQ", "DequantizeLinear")
+    return view(HEAD + f"net (float[N,8] x) => (float[N,5] y) {{ {body} }}", **constants)
+
+
+def test_weights_in_constant_nodes_are_found():
+    text = "float[2,2] w = {1,2,3,4}"
+    constant = "[k] w = Constant<value = float[2,2] {1,2,3,4}>()"
+    head = HEAD + "net (float[N,2] x) => (float[N,2] y)"
+    original = view(f"{head} {{ {constant}  [c] y = MatMul(x, w) }}")
+    quantized = view(
+        f"{head} {{ q = Constant<value = int8[2,2] {{1,2,3,4}}>()  s = Constant<value = float {{1.0}}>()"
+        " w = DequantizeLinear(q, s)  [c] y = MatMul(x, w) }"
+    )
+    assert compare_weights(original, quantized).layers[0].sqnr == math.inf
+    assert compare_weights(view(f"{head} <{text}> {{ [c] y = MatMul(x, w) }}"), quantized).matched == 1
+
+
+def test_a_constant_first_operand_is_a_weight_too():
+    head = HEAD + "net (float[5,N] x) => (float[8,N] y)"
+    q, s = per_channel(MATRIX, axis=0)
+    original = view(f"{head} {{ [c] y = MatMul(w, x) }}", w=MATRIX)
+    quantized = view(f"{head} {{ v = DequantizeLinear<axis = 0>(q, s)  [c] y = MatMul(v, x) }}", q=q, s=s)
+    assert compare_weights(original, quantized).layers[0].sqnr > 38
+
+
+def test_per_block_scales_follow_a_transposed_weight():
+    transposed = MATRIX.T.copy()
+    scale = (np.abs(transposed.reshape(5, 2, 4)).max(axis=2) / 127).astype(np.float32)
+    q = np.rint(transposed / np.repeat(scale, 4, axis=1)).astype(np.int8)
+    nodes = "w = DQ<axis = 1, block_size = 4>(q, s)  v = Transpose<perm = [1, 0]>(w)  [c] y = MatMul(x, v)"
+    (layer,) = compare_weights(view(SMALL, w=MATRIX), quantized_by(nodes, q=q, s=scale)).layers
+    assert layer.step_rmse < 0.5
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "w = DQ(q, x2)  [c] y = MatMul(x, w)",  # a scale that is no constant
+        "w = DQ<axis = 1>(q, s8)  [c] y = MatMul(x, w)",  # scales that do not fit the axis
+        "w = DQ<axis = 5>(q, s8)  [c] y = MatMul(x, w)",  # an axis that does not exist
+        "w = DQ<axis = 0, block_size = 4>(q, s8)  [c] y = MatMul(x, w)",  # blocks without a matrix of scales
+        "w = Neg(q)  v = Cast<to = 1>(w)  [c] y = MatMul(x, v)",  # a weight that is computed
+        "w = DQ(wide, one)  [c] y = MatMul(x, w)",  # a weight of another shape
+        "w = Transpose(x)  [c] y = MatMul(x, w)",  # no weight at all
+    ],
+)
+def test_a_weight_that_cannot_be_read_is_counted_as_not_found(nodes):
+    q = np.ones((8, 5), np.int8)
+    constants = {"q": q, "s8": np.ones(8, np.float32), "one": np.float32(1), "wide": np.ones((9, 5), np.int8)}
+    used = {name: value for name, value in constants.items() if f"{name}," in nodes or f"{name})" in nodes}
+    nodes = nodes.replace("x2", "xs")
+    graph = (
+        HEAD + f"net (float[N,8] x, float xs) => (float[N,5] y) {{ {nodes.replace('DQ', 'DequantizeLinear')} }}"
+    )
+    found = compare_weights(view(SMALL, w=MATRIX), view(graph, **used))
+    assert (found.matched, found.not_found) == (0, 1)
+
+
+def test_a_computed_batch_normalization_leaves_the_weight_unmatched():
+    text = HEAD + (
+        "net (float[1,3,8,8] x, float[6] g) => (float[1,6,6,6] y)"
+        " { [c] t = Conv(x, w)  [n] y = BatchNormalization(t, g, b, b, b) }"
+    )
+    q, s = per_channel(CONV)
+    original = view(text, w=CONV, b=np.ones(6, np.float32))
+    assert compare_weights(original, view(CONV_QDQ, q=q, s=s, z=np.zeros(6, np.int8))).not_found == 1
