@@ -122,9 +122,18 @@ def _run(model: OnnxModel) -> OnnxModel | None:
     try:
         proto = onnx.ModelProto.FromString(serialize(model.ir))
         inferred = shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
+        _type_outputs(inferred.graph)
         return OnnxModel(ir.serde.deserialize_model(inferred))
     except (shape_inference.InferenceError, ir.serde.SerdeError, RuntimeError, ValueError):
         return None
+
+
+def _type_outputs(graph: onnx.GraphProto) -> None:
+    """Give outputs without a type that of the value info which inference adds for them."""
+    infos = {info.name: info.type for info in graph.value_info}
+    for output in graph.output:
+        if not output.HasField("type") and output.name in infos:
+            output.type.CopyFrom(infos[output.name])
 
 
 def _pairs(one: OnnxModel, other: OnnxModel) -> Iterator[tuple[ir.Value, ir.Value]]:
