@@ -122,18 +122,9 @@ def _run(model: OnnxModel) -> OnnxModel | None:
     try:
         proto = onnx.ModelProto.FromString(serialize(model.ir))
         inferred = shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
-        _type_outputs(inferred.graph)
         return OnnxModel(ir.serde.deserialize_model(inferred))
     except (shape_inference.InferenceError, ir.serde.SerdeError, RuntimeError, ValueError):
         return None
-
-
-def _type_outputs(graph: onnx.GraphProto) -> None:
-    """Give outputs without a type that of the value info which inference adds for them."""
-    infos = {info.name: info.type for info in graph.value_info}
-    for output in graph.output:
-        if not output.HasField("type") and output.name in infos:
-            output.type.CopyFrom(infos[output.name])
 
 
 def _pairs(one: OnnxModel, other: OnnxModel) -> Iterator[tuple[ir.Value, ir.Value]]:
@@ -150,10 +141,10 @@ def _reconcile(stated: OnnxModel, inferred: OnnxModel) -> bool:
     more = False
     interface = {*stated.ir.graph.inputs, *stated.ir.graph.outputs}
     for own, found in _pairs(stated, inferred):
-        if own in interface or own.is_initializer():
-            continue
         shape = _without_made_up(found.shape)
-        if found.type is None:
+        if own in interface or own.is_initializer():
+            _complete(own, found.type, shape)
+        elif found.type is None:
             more |= own.type is not None
         elif own.type != found.type or not _agree(own.shape, shape):
             own.type, own.shape = found.type, shape
