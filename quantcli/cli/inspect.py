@@ -59,7 +59,7 @@ def _show_facts(screen: Screen, found: Sequence[Inspection]) -> None:
     labels = dict.fromkeys(label for item in found for label in item.facts)
     rows = [(label, *(item.facts.get(label, MISSING) for item in found)) for label in labels]
     kinds = tuple(item.kind for item in found)
-    screen.table([("kind", *kinds), *rows], head=("", *(item.path.name for item in found)))
+    screen.table([("kind", *kinds), *rows], head=("", *(item.path.name for item in found)), shared=True)
 
 
 def _plain(item: Inspection) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import click
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _ASCII = str.maketrans({"→": "->", "…": "...", "×": "x", "·": "*", "–": "-", "−": "-", "√": "sqrt", "≥": ">="})
 _TEXT_WIDTH = 2000
+_NARROWEST = 24
 
 Row = Sequence[str]
 
@@ -60,21 +62,28 @@ class Screen:
         """Write a labelled line to standard output."""
         self.line((f"{label:<11}", "dim"), text)
 
-    def table(self, rows: Sequence[Row], *, head: Row = (), indent: int = 0) -> None:
-        """Write aligned columns to standard output; the last one is wrapped at the width of the console."""
+    def table(self, rows: Sequence[Row], *, head: Row = (), indent: int = 0, shared: bool = False) -> None:
+        """Write aligned columns to standard output.
+
+        Where the console is too narrow the last column is wrapped; with ``shared``, all but the first have an
+        equal share of the room and are wrapped in it.
+        """
         everything = [tuple(self._plain(cell) for cell in row) for row in ([head, *rows] if head else rows)]
         if not everything:
             return
-        widths = [max(len(row[column]) for row in everything) for column in range(len(everything[0]) - 1)]
-        start = indent + sum(widths) + 2 * len(widths)
-        room = max(24, self.console.width - start)
+        widths = [max(len(row[column]) for row in everything) for column in range(len(everything[0]))]
+        gaps = indent + 2 * (len(widths) - 1)
+        if shared and len(widths) > 1:
+            share = max(_NARROWEST, (self.console.width - gaps - widths[0]) // (len(widths) - 1))
+            widths = [widths[0], *(min(width, share) for width in widths[1:])]
+        else:
+            widths[-1] = max(_NARROWEST, self.console.width - gaps - sum(widths[:-1]))
         for position, row in enumerate(everything):
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-            first, *others = _wrap(row[-1], room)
             style = "bold" if head and position == 0 else ""
-            self.line((" " * indent + "  ".join([*cells, first]), style))
-            for text in others:
-                self.line(" " * start + text)
+            wrapped = [_wrap(cell, width) for cell, width in zip(row, widths, strict=True)]
+            for parts in zip_longest(*wrapped, fillvalue=""):
+                cells = (part.ljust(width) for part, width in zip(parts, widths, strict=True))
+                self.line((" " * indent + "  ".join(cells), style))
 
     def note(self, text: str) -> None:
         """Write a note to standard error, unless ``-q``."""
@@ -122,4 +131,4 @@ def _wrap(text: str, width: int) -> list[str]:
     """Lines of at most ``width`` characters, broken at spaces where there are any."""
     import textwrap
 
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    return textwrap.wrap(text, width, break_long_words=True, break_on_hyphens=False) or [""]

@@ -1,0 +1,81 @@
+"""``quantcli compare``: exit code 1 means a failed gate, and nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_fakes import invoke, replace_use_case, report
+
+from quantcli.report.to_json import from_json
+
+MODELS = ("compare", "m.onnx", "m.int8.onnx")
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    return replace_use_case(monkeypatch, "compare", report())
+
+
+def test_options_reach_the_request(spy):
+    from quantcli.pipeline.types import CompareRequest, DataOptions, RunOptions
+
+    result = invoke(
+        *MODELS, "--data", "e.npz", "--labels", "l.npy", "--labels-output", "y", "--gate", "sqnr>=20",
+        "--gate", "size_ratio<=30%:warn", "--latency", "--repeats", "9", "--report", "r.md", "--threads", "2",
+        "--samples", "5", "-f",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    request = spy.request
+    assert request == CompareRequest(
+        original=Path("m.onnx"),
+        quantized=Path("m.int8.onnx"),
+        data=DataOptions(specs=("e.npz",), samples=5),
+        labels=Path("l.npy"),
+        labels_output="y",
+        gates=("sqnr>=20", "size_ratio<=30%:warn"),
+        latency=True,
+        repeats=9,
+        reports=(Path("r.md"),),
+        run=RunOptions(threads=2),
+        overwrite=True,
+        command=request.command,
+    )
+    assert request.command.startswith("quantcli compare m.onnx m.int8.onnx --data e.npz")
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("no-gates", 0), ("pass", 0), ("undecided", 0), ("fail", 1)])
+def test_one_means_that_a_gate_failed(monkeypatch, status, exit_code):
+    replace_use_case(monkeypatch, "compare", report(status))
+    result = invoke(*MODELS)
+    assert result.exit_code == exit_code
+    assert "a sentence" in result.stdout
+
+
+def test_exit_zero_only_reports(monkeypatch):
+    replace_use_case(monkeypatch, "compare", report("fail"))
+    assert invoke(*MODELS, "--exit-zero").exit_code == 0
+
+
+def test_json_is_the_report_and_nothing_else(monkeypatch):
+    replace_use_case(monkeypatch, "compare", report("fail"))
+    result = invoke(*MODELS, "--json")
+    assert result.exit_code == 1
+    assert from_json(result.stdout) == report("fail")
+
+
+def test_the_table_is_what_was_asked_for_so_quiet_keeps_it(spy):
+    result = invoke("-q", *MODELS)
+    assert "logits" in result.stdout
+    assert result.stderr == ""
+
+
+def test_off_a_terminal_there_are_no_escape_codes(spy):
+    assert "\x1b" not in invoke(*MODELS, "-v").output
+
+
+def test_other_report_forms_are_refused_before_any_work(spy):
+    result = invoke(*MODELS, "--report", "r.html")
+    assert result.exit_code == 2
+    assert "error[U103]" in result.stderr
+    assert spy.calls == []

@@ -1,0 +1,107 @@
+"""Help and versions: complete, quick, and free of heavy imports."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+from cli_fakes import invoke
+
+from quantcli.cli.main import cli
+
+COMMANDS = ["calibrate", "convert", "compare", "inspect", "explain"]
+HEAVY = {"numpy", "onnx", "onnx_ir", "onnxruntime", "rich"}
+
+
+def test_commands_are_listed_in_the_order_of_work():
+    assert cli.list_commands(click.Context(cli)) == COMMANDS
+
+
+def test_only_commands_of_this_release_are_mentioned():
+    texts = [invoke("--help").stdout, *(invoke(name, "--help").stdout for name in COMMANDS)]
+    later = re.compile(r"quantcli (analyze|tune|run|report|init)\b|--dynamic|--weight-only|--baseline")
+    assert not any(later.search(text) for text in texts)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_a_help_text(name):
+    options = [param for param in cli.commands[name].params if isinstance(param, click.Option)]
+    assert options
+    assert all((option.help and option.help.rstrip("]").endswith((".", "]"))) or option.help for option in options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_goes_to_standard_output_with_examples(name):
+    result = invoke(name, "-h")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "Examples:" in result.stdout
+    assert f"quantcli {name}" in result.stdout
+
+
+def test_no_argument_shows_the_help_as_a_usage_error():
+    result = invoke()
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Commands:" in result.stderr
+
+
+def test_version_names_everything_that_a_bug_report_needs():
+    result = invoke("--version")
+    assert result.exit_code == 0
+    named = [line.split()[0] for line in result.stdout.splitlines()]
+    assert named == ["quantcli", "python", "onnx", "onnx-ir", "onnxruntime", "numpy", "platform"]
+    assert "not installed" not in result.stdout
+
+
+def _imported(*arguments: str) -> tuple[int, set[str]]:
+    script = (
+        "import sys\n"
+        "from quantcli.cli.main import cli, run\n"
+        "code = run(cli, sys.argv[1:])\n"
+        "print(code, *sorted(sys.modules), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    code, *modules = done.stderr.splitlines()[-1].split()
+    return int(code), {name.partition(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--help",), 0),
+        *(((name, "--help"), 0) for name in COMMANDS),
+        (("--version",), 0),
+        (("convrt",), 2),
+        (("convert", "--bit", "8"), 2),
+        (("convert", "m.onnx"), 2),
+        (("convert", "m.onnx", "--data", "d.npz", "--bits", "4"), 2),
+        (("calibrate", "m.onnx"), 2),
+        (("compare", "a.onnx"), 2),
+    ],
+)
+def test_help_and_usage_errors_import_nothing_heavy(arguments, code):
+    found, modules = _imported(*arguments)
+    assert found == code
+    assert not modules & HEAVY
+
+
+def test_help_is_quick():
+    script = (
+        "import time, sys; t = time.perf_counter(); from quantcli.cli.main import cli, run; run(cli, ['-h']); "
+    )
+    script += "print(time.perf_counter() - t, file=sys.stderr)"
+    times = [
+        float(
+            subprocess.run(
+                [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+            ).stderr
+        )
+        for _ in range(3)
+    ]
+    assert min(times) < 0.3

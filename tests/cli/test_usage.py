@@ -1,0 +1,120 @@
+"""Mistakes on the command line are answered with what was meant."""
+
+from __future__ import annotations
+
+import pytest
+from cli_fakes import conversion, invoke, replace_use_case
+
+
+def told(*arguments: str, env: dict[str, str] | None = None) -> str:
+    result = invoke(*arguments, env=env)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("convrt", "convert"), ("calib", "calibrate"), ("comapre", "compare")]
+)
+def test_a_misspelt_command_gets_a_suggestion(typo, meant):
+    text = told(typo, "m.onnx")
+    assert f"no such command '{typo}'" in text
+    assert f"did you mean '{meant}'?" in text
+
+
+def test_an_unknown_command_gets_the_list():
+    assert "the commands are calibrate, convert, compare, inspect, explain" in told("zzz")
+
+
+def test_a_misspelt_option_gets_a_suggestion():
+    text = told("convert", "m.onnx", "--exlude", "x")
+    assert "no such option '--exlude'" in text
+    assert "did you mean '--exclude'" in text
+    assert "quantcli convert --help" in text
+
+
+def test_a_misspelt_option_before_the_command_is_told():
+    assert "no such option '--verbos'" in told("--verbos", "convert")
+
+
+def test_a_missing_argument_is_named():
+    assert "missing argument 'MODEL'" in told("convert")
+    assert "missing argument 'MODEL'" in told("calibrate")
+
+
+def test_a_wrong_choice_lists_the_right_ones():
+    text = told("convert", "m.onnx", "--format", "onnx")
+    assert "'qdq', 'qoperator'" in text
+
+
+@pytest.mark.parametrize("bits", ["4", "16", "0"])
+def test_other_bits_are_refused_in_one_sentence(bits):
+    text = told("convert", "m.onnx", "--data", "d.npz", "--bits", bits)
+    assert text.startswith(
+        f"error[U102]: --bits {bits} is not available: this release quantizes weights and activations to 8 bits\n"
+    )
+
+
+def test_convert_without_a_source_of_ranges_says_what_to_add():
+    text = told("convert", "m.onnx")
+    assert text.startswith("error[U101]: there is nothing to calibrate with")
+    assert "--data calib.npz" in text
+    assert "quantcli calibrate m.onnx --data calib.npz" in text
+
+
+def test_calibrate_without_samples_says_what_to_add():
+    assert "add --data" in told("calibrate", "m.onnx")
+
+
+def test_calibration_and_data_exclude_each_other():
+    assert "error[U105]" in told("convert", "m.onnx", "--calibration", "m.calib", "--data", "d.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "missing"),
+    [
+        (("convert", "m.onnx", "--calibration", "c", "--samples", "3"), "--samples", "--data"),
+        (("convert", "m.onnx", "--dry-run", "--layout", "nhwc"), "--layout", "--data"),
+        (("compare", "a", "b", "--labels", "l.npy"), "--labels", "--data"),
+        (("compare", "a", "b", "--shuffle"), "--shuffle", "--data"),
+        (("compare", "a", "b", "--data", "d", "--labels-output", "y"), "--labels-output", "--labels"),
+        (("compare", "a", "b", "--repeats", "9"), "--repeats", "--latency"),
+    ],
+)
+def test_options_without_effect_are_refused(arguments, option, missing):
+    assert f"{option} has no effect without {missing}" in told(*arguments)
+
+
+def test_options_without_effect_may_come_from_the_environment(monkeypatch):
+    spy = replace_use_case(monkeypatch, "convert", conversion())
+    result = invoke("convert", "m.onnx", "--calibration", "c", env={"QUANTCLI_CONVERT_SAMPLES": "3"})
+    assert result.exit_code == 0
+    assert spy.request.data.samples == 3
+
+
+def test_a_plan_takes_the_place_of_planning_options():
+    text = told("convert", "m.onnx", "--data", "d", "--plan", "p.json", "--exclude", "x", "--target", "generic")
+    assert "--plan takes the place of planning, so --target, --exclude have no effect" in text
+
+
+def test_more_and_less_exclude_each_other():
+    assert "-v asks for more and -q for less" in told("-v", "convert", "m.onnx", "-q")
+
+
+def test_merging_needs_two_files_and_a_name():
+    assert "--merge A.calib B.calib -o ALL.calib" in told("calibrate", "--merge", "a.calib", "b.calib")
+    assert "--merge A.calib B.calib -o ALL.calib" in told("calibrate", "--merge", "a.calib", "-o", "c.calib")
+
+
+def test_merging_takes_no_samples():
+    assert "takes no --data" in told("calibrate", "--merge", "a", "b", "-o", "c", "--data", "d")
+
+
+def test_two_models_at_once_are_refused():
+    assert "one model at a time" in told("calibrate", "a.onnx", "b.onnx", "--data", "d")
+
+
+def test_an_unknown_topic_gets_suggestions():
+    text = told("explain", "op:Cnov")
+    assert "there is no topic 'op:Cnov'" in text
+    assert "'op:Conv'" in text
