@@ -88,7 +88,7 @@ def collect_statistics(
     if not names:
         raise ModelError(
             "M304",
-            f"nothing in '{source.path.name}' can be quantized for target '{target}', so there is nothing to observe",
+            f"nothing in '{source.path.name}' can be quantized for target '{target}': nothing to observe",
             hint=f"see every node's reason with: quantcli inspect {source.path.name} -v",
         )
     dataset = open_samples(data, source.inputs)

@@ -15,7 +15,7 @@ from quantcli.errors import ModelError, RuntimeFailure, UnsupportedModelError
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model, model_digest, model_size, save_model
 from quantcli.graph.prepare import Prepared, prepare
-from quantcli.graph.shapes import infer_shapes, with_all_outputs
+from quantcli.graph.shapes import infer_shapes, state_types, with_all_outputs
 from quantcli.graph.view import GraphView
 from quantcli.ops.targets import TARGETS
 from quantcli.runtime.session import Session, SessionSettings
@@ -127,7 +127,7 @@ def _ask_runtime_for_types(model: OnnxModel) -> None:
         return
     session = Session(with_all_outputs(model, unknown), SessionSettings(optimization="disabled"))
     types = {spec.name: spec for spec in session.outputs if "(" not in spec.dtype}
-    model.state_types({name: (types[name].dtype, types[name].shape) for name in unknown if name in types})
+    state_types(model, {name: (types[name].dtype, types[name].shape) for name in unknown if name in types})
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def unique_name(graph: ir.Graph, base: str) -> str:
 
 def make_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """A new initializer with exactly this name, which must be free."""
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value

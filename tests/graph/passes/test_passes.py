@@ -193,6 +193,12 @@ def test_constants_become_initializers(attribute: str, dtype: type) -> None:
     np.testing.assert_array_equal(run(model, x=np.ones(2, np.float32))["y"], expected["y"])
 
 
+def test_a_scalar_stays_a_scalar() -> None:
+    model = load("g (float[2] x) => (float[2] y) { c = Constant <value_float = 2.5> () y = Mul (x, c) }")
+    lift_constants(model.ir)
+    assert model.view().constant("c").shape == ()
+
+
 def test_a_constant_that_is_an_output_stays_a_node() -> None:
     model = load(
         "g (float[1] x) => (float[1] c, float[1] y) { c = Constant <value_floats = [1.0]> () y = Neg (x) }"
