@@ -9,11 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx_ir.passes.common import (
-    InlinePass,
-    RemoveUnusedNodesPass,
-    RemoveUnusedOpsetsPass,
-)
+from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.opset import upgrade_opset
@@ -22,12 +18,17 @@ from quantcli.graph.passes.fold_batchnorm import fold_batchnorm
 from quantcli.graph.passes.fold_constants import Evaluate, fold_constants
 from quantcli.graph.passes.fuse_silu import fuse_silu
 from quantcli.graph.passes.global_average_pool import use_global_average_pool
+from quantcli.graph.passes.inline_functions import inline_functions
 from quantcli.graph.passes.lift_constants import lift_constants
 from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.passes.remove_identities import remove_identities
 from quantcli.graph.shapes import infer_shapes
 
 __all__ = ["Evaluate", "Prepared", "prepare"]
+
+
+UNLISTED_INITIALIZERS_IR = 4
+"""First IR version in which initializers need not be graph inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +61,9 @@ def prepare(
     copy = model.clone()
     graph_model = copy.ir
     notes: list[str] = []
-    if graph_model.functions:
-        names = sorted({function.name for function in graph_model.functions.values()})
-        InlinePass()(graph_model)
-        notes.append(f"local functions were inlined: {', '.join(names[:3])}")
+    notes += inline_functions(graph_model)
     notes += drop_initializers_from_inputs(graph_model)
+    copy.ir_version = max(copy.ir_version, UNLISTED_INITIALIZERS_IR)
     notes += lift_constants(graph_model)
     notes += name_nodes(graph_model)
     RemoveUnusedOpsetsPass()(graph_model)

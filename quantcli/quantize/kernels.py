@@ -112,15 +112,16 @@ def _data_inputs(node: NodeInfo, row: OpSpec) -> list[tuple[int, str]]:
 
 def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec) -> Reason | None:
     """Attributes and operands for which an operator without a weight has no integer form."""
-    if not any(not view.is_constant(name) for _, name in _data_inputs(node, row)):
+    data = [name for _, name in _data_inputs(node, row)]
+    if row.trait is Trait.PASSTHROUGH and any(view.is_constant(name) for name in data):
+        return Reason(code="F208", sentence=f"{node.op_type} reads rows of a constant table")
+    if all(view.is_constant(name) for name in data):
         return Reason(code="F901", sentence=f"{node.op_type} reads constants only")
     if node.op_type == "Resize" and node.attributes.get("mode", "nearest") != "nearest":
         mode = node.attributes.get("mode")
         return Reason(code="F303", sentence=f"Resize with mode '{mode}' interpolates; only nearest selects")
     if node.op_type == "MaxPool" and len([o for o in node.outputs if o]) > 1:
         return Reason(code="F303", sentence="MaxPool with indices has no integer form")
-    if row.trait is Trait.PASSTHROUGH and any(view.is_constant(n) for _, n in _data_inputs(node, row)):
-        return Reason(code="F901", sentence=f"{node.op_type} reads a constant table")
     if row.trait is Trait.FUSED and clip_bounds(view, node) is None:
         return Reason(code="F303", sentence=f"{node.op_type} has bounds that are not constant")
     return None
