@@ -117,6 +117,7 @@ ERROR_CODES: dict[str, str] = {
     "M202": "The model has sparse initializers or sparse attributes, which would be lost.",
     "M203": "The model uses map types, which cannot be preserved.",
     "M204": "The model has something that cannot be represented in memory without loss.",
+    "M210": "The model's opset cannot be raised, because an operator has no exact form in the newer one.",
     "M301": "A weight or bias of a layer to be quantized has NaN or infinite values.",
     "M302": "onnxruntime refuses to load the float model, so it can be neither calibrated nor compared.",
     "M303": "The wanted opset is below the model's, or has no quantized operators.",
@@ -165,6 +166,7 @@ ERROR_CODES: dict[str, str] = {
     "R101": "onnxruntime refuses to load the model.",
     "R102": "onnxruntime loaded the model, but running it failed.",
     "R190": "The memory did not suffice.",
+    "R191": "A package that quantcli needs cannot be imported: its installation is damaged or incomplete.",
     # O: output ----------------------------------------------------------------------------------
     "O101": "The output exists already, and -f was not given.",
     "O102": "The output would overwrite a file that the model was read from.",

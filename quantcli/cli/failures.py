@@ -85,6 +85,14 @@ def failure_of(error: BaseException) -> Failure:
             hint="lower --batch-size, or give --max-memory to calibrate",
             trace=True,
         )
+    if isinstance(error, ImportError) and (error.name or "quantcli").partition(".")[0] != "quantcli":
+        return Failure(
+            exit_code=EXIT_FAILURE,
+            code="R191",
+            message=f"the package '{error.name}' cannot be imported: {error}",
+            hint="install quantcli and what it needs again: pip install --force-reinstall quantcli",
+            trace=True,
+        )
     if isinstance(error, OSError) and error.errno in (*_NO_ROOM, *_NOT_ALLOWED):
         return Failure(
             exit_code=EXIT_FAILURE,

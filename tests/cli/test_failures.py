@@ -42,6 +42,8 @@ def told(error: BaseException, capsys: pytest.CaptureFixture[str], **settings: b
         (OSError(errno.ENOSPC, "No space left on device"), 4),
         (PermissionError(errno.EACCES, "Permission denied", "f"), 4),
         (FileNotFoundError(errno.ENOENT, "No such file", "f"), 70),
+        (ImportError("libgomp is missing", name="onnxruntime.capi"), 4),
+        (ImportError("x", name="quantcli.core"), 70),
         (KeyError("x"), 70),
         (AssertionError(), 70),
         (RecursionError(), 70),
