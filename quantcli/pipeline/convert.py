@@ -12,6 +12,7 @@ import numpy as np
 
 from quantcli._version import __version__
 from quantcli.calibration.estimators import Method, estimate, parse_method
+from quantcli.calibration.file_format import read_calibration
 from quantcli.calibration.statistics import CalibrationStatistics, check_model
 from quantcli.core.spec import QuantSpec
 from quantcli.errors import ConfigError, ModelError, UsageError
@@ -22,7 +23,7 @@ from quantcli.graph.model_io import model_size, save_model
 from quantcli.graph.view import GraphView
 from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
-from quantcli.pipeline.calibrate import collect_statistics, read_statistics
+from quantcli.pipeline.calibrate import collect_statistics
 from quantcli.pipeline.reporting import check_reports, convert_report, write_reports
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
@@ -168,7 +169,7 @@ def _write_plan(request: ConvertRequest, plan: Plan) -> None:
 def _statistics(request: ConvertRequest, source: FloatModel, progress: Progress) -> CalibrationStatistics:
     if request.calibration is None:
         return collect_statistics(source, request.data, request.run, request.recipe.target, progress).statistics
-    statistics = read_statistics(request.calibration)
+    statistics = read_calibration(request.calibration)
     check_model(statistics, source.digest)
     return statistics
 

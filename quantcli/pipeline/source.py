@@ -14,7 +14,7 @@ from quantcli.data.base import InputSpec
 from quantcli.errors import ModelError, RuntimeFailure, UnsupportedModelError
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model, model_digest, model_size, save_model
-from quantcli.graph.prepare import Prepared, prepare
+from quantcli.graph.prepare import prepare
 from quantcli.graph.shapes import infer_shapes, state_types, with_all_outputs
 from quantcli.graph.view import GraphView
 from quantcli.ops.targets import TARGETS
@@ -106,12 +106,8 @@ def _prepare(model: OnnxModel, target: str, opset: int | None) -> tuple[OnnxMode
             raise
         done = prepare(model, evaluate=_evaluate, silu_operator=silu)
         reason = f"{error.message}; the opset stays at {model.opset}, so weights have one scale per tensor"
-        return done.model, (*_sentences(done), reason)
-    return done.model, _sentences(done)
-
-
-def _sentences(done: Prepared) -> tuple[str, ...]:
-    return tuple(note.sentence for note in done.notes)
+        return done.model, (*done.notes, reason)
+    return done.model, done.notes
 
 
 def _ask_runtime_for_types(model: OnnxModel) -> None:

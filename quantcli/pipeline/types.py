@@ -47,13 +47,11 @@ class RunOptions:
         threads: Intra-op threads of onnxruntime, at least 1.
         batch_size: Samples per run where the model allows batches; None lets quantcli choose.
         providers: Execution providers for calibration, in order of preference.
-        max_memory: Bound on the memory of calibration beyond the model's own, in bytes; None for no bound.
     """
 
     threads: int = 1
     batch_size: int | None = None
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
-    max_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
