@@ -1,6 +1,7 @@
 """What calibration keeps of one activation: mergeable, of fixed size, free of any choice of range method.
 
-* Extremes are exact, over every element of every sample.
+* Extremes are exact, over every element of every sample; where the operator that makes a tensor bounds it from
+  below by 0 (Relu), 0 may stand for the minimum. Ranges contain 0 anyway.
 * The histogram (see ``core.histogram``) counts a strided subsample, each value with the stride as its weight.
   Mean and standard deviation come from it: bins are at most 1/2048 of the observed range wide, so the
   variance is off by about width²/12 at worst, and integers merge without rounding.
