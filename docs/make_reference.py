@@ -29,8 +29,8 @@ def commands_page() -> str:
         "# Commands\n",
         (
             "This is what `quantcli COMMAND --help` prints. Every option can also be given in the environment as "
-            "`QUANTCLI_<COMMAND>_<OPTION>`, for example `QUANTCLI_CONVERT_METHOD=mse`; where an option is repeatable, "
-            "spaces separate the values. The command line wins over the environment.\n"
+            "`QUANTCLI_<COMMAND>_<OPTION>`, for example `QUANTCLI_CONVERT_METHOD=mse`; where an option is "
+            "repeatable, spaces separate the values. The command line wins over the environment.\n"
         ),
         _help("quantcli", top),
     ]

@@ -1,4 +1,4 @@
-"""The layers hold: who may import whom, and what no file may contain. The table is that of docs/architecture.md."""
+"""The layers hold: who may import whom, and what no file may contain. See docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 from quantcli.cli.console import make_console
+from quantcli.cli.progress import pace
 from quantcli.cli.settings import Settings
 
 
@@ -52,7 +53,7 @@ class _Pace(ProgressColumn):
         if not task.completed:
             return Text("")
         total = "" if task.total is None else f" of {task.total:.0f}"
-        speed = "" if not task.speed else f"  {task.speed:.3g}/s"
+        speed = "" if not task.speed else f"  {pace(task.speed)}"
         return Text(f"{task.completed:.0f}{total}{speed}")
 
 

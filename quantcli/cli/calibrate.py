@@ -25,7 +25,7 @@ from quantcli.cli.options import (
     sampling_options,
     target_option,
 )
-from quantcli.cli.progress import duration, show_progress
+from quantcli.cli.progress import duration, pace, show_progress
 from quantcli.cli.screen import Screen, screen_of
 from quantcli.cli.settings import global_options, settings_of
 from quantcli.errors import UsageError
@@ -178,9 +178,9 @@ def _one_model(files: tuple[Path, ...]) -> Path:
 def _show(screen: Screen, result: CalibrateResult, model: Path | None) -> None:
     statistics = result.statistics
     took = result.seconds
-    pace = f" in {duration(took)} ({statistics.samples / took:.3g}/s)" if took else ""
+    speed = f" in {duration(took)} ({pace(statistics.samples / took)})" if took else ""
     screen.line((str(result.output), "bold"))
-    screen.fact("observed", f"{len(statistics.tensors)} tensors on {statistics.samples} samples{pace}")
+    screen.fact("observed", f"{len(statistics.tensors)} tensors on {statistics.samples} samples{speed}")
     if statistics.synthetic:
         screen.fact("data", "SYNTHETIC: made-up samples; the ranges say nothing about real inputs")
     convergence = statistics.convergence

@@ -82,7 +82,7 @@ def failure_of(error: BaseException) -> Failure:
             exit_code=EXIT_FAILURE,
             code="R190",
             message="the memory does not suffice",
-            hint="lower --batch-size, or give --max-memory to calibrate",
+            hint="lower --batch-size, or use a machine with more memory",
             trace=True,
         )
     if isinstance(error, ImportError) and (error.name or "quantcli").partition(".")[0] != "quantcli":

@@ -1,8 +1,7 @@
-"""Kinds of values on the command line: shapes, sizes of memory, report files, providers."""
+"""Kinds of values on the command line: shapes, providers, report files."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,6 @@ if TYPE_CHECKING:
     _Kind = click.ParamType[Any]
 else:  # generic only in recent versions of click
     _Kind = click.ParamType
-
-_UNITS = {"": 1, "B": 1}
-_UNITS |= {name: 1000**power for power, name in enumerate(("KB", "MB", "GB", "TB"), 1)}
-_UNITS |= {name: 1000**power for power, name in enumerate(("K", "M", "G", "T"), 1)}
-_UNITS |= {name: 1024**power for power, name in enumerate(("KIB", "MIB", "GIB", "TIB"), 1)}
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -48,22 +42,6 @@ class Shape(_Kind):
         if not (equals and name) or not all(part.isascii() and part.isdigit() for part in parts):
             self.fail(f"'{value}' is no shape; write NAME=1x3x224x224", param, ctx)
         return name, tuple(int(part) for part in parts)
-
-
-class ByteSize(_Kind):
-    """``2GB`` (10⁹), ``512MiB`` (2²⁰), or plain bytes."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes."""
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value))
-        unit = _UNITS.get(found[2].upper()) if found else None
-        if found is None or unit is None or float(found[1]) == 0:
-            self.fail(f"'{value}' is no size; write 2GB, 512MiB, or a number of bytes", param, ctx)
-        return int(float(found[1]) * unit)
 
 
 class Provider(_Kind):

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from quantcli.cli.command import option
-from quantcli.cli.kinds import ByteSize, Provider, ReportFile, Shape
+from quantcli.cli.kinds import Provider, ReportFile, Shape
 from quantcli.errors import UsageError
 from quantcli.ops.targets import DEFAULT_TARGET, TARGETS
 
@@ -100,7 +100,7 @@ def sampling_options() -> Decorator:
 
 
 def run_options(*, calibrating: bool) -> Decorator:
-    """How models are run; memory and providers only where something is calibrated."""
+    """How models are run; providers only where something is calibrated."""
     shared = (
         option(
             "--batch-size",
@@ -129,13 +129,6 @@ def run_options(*, calibrating: bool) -> Decorator:
             section=RUNNING,
             help="Execution provider for calibration, in order of preference: cpu, cuda, or a full name. "
             "Repeatable.  [default: cpu]",
-        ),
-        option(
-            "--max-memory",
-            type=ByteSize(),
-            metavar="SIZE",
-            section=RUNNING,
-            help="Bound of the memory that calibration takes beyond the model's own: 2GB, 512MiB.",
         ),
     )
     return stacked(*shared, *(extra if calibrating else ()))
@@ -197,8 +190,6 @@ def run_settings(shared: Mapping[str, Any]) -> RunOptions:
     values: dict[str, Any] = {"threads": shared["threads"], "batch_size": shared["batch_size"]}
     if shared.get("providers"):
         values["providers"] = shared["providers"]
-    if shared.get("max_memory"):
-        values["max_memory"] = shared["max_memory"]
     return RunOptions(**values)
 
 

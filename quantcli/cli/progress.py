@@ -67,7 +67,7 @@ class LineProgress:
         """Tell how long it took, where there was something to count or wait for."""
         elapsed = self._clock() - self._began
         if self._done or elapsed >= LINE_EVERY_S:
-            rate = f" ({self._done / elapsed:.3g}/s)" if self._done and elapsed > 0 else ""
+            rate = f" ({pace(self._done / elapsed)})" if self._done and elapsed > 0 else ""
             count = f"{self._count()} " if self._done else ""
             self._write(f"{self._stage}: {count}in {duration(elapsed)}{rate}")
 
@@ -80,7 +80,12 @@ class LineProgress:
             return ""
         rate = self._done / elapsed
         left = "" if self._total is None else f", {duration(max(0, self._total - self._done) / rate)} left"
-        return f" ({rate:.3g}/s{left})"
+        return f" ({pace(rate)}{left})"
+
+
+def pace(rate: float) -> str:
+    """Steps per second: "0.42/s", "160/s", "1,090/s"."""
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
 
 
 def duration(seconds: float) -> str:

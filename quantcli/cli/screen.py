@@ -60,7 +60,7 @@ class Screen:
 
     def fact(self, label: str, text: str) -> None:
         """Write a labelled line to standard output."""
-        self.line((f"{label:<11}", "dim"), text)
+        self.line((f"{label:<10}", "dim"), text)
 
     def table(self, rows: Sequence[Row], *, head: Row = (), indent: int = 0, shared: bool = False) -> None:
         """Write aligned columns to standard output.

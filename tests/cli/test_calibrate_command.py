@@ -19,14 +19,14 @@ def test_options_reach_the_request(spies):
 
     result = invoke(
         "calibrate", "m.onnx", "--data", "a.npz", "-o", "m.calib", "--samples", "9", "--ignore-nonfinite",
-        "--target", "generic", "--batch-size", "2", "--threads", "2", "--max-memory", "1GiB", "--force",
+        "--target", "generic", "--batch-size", "2", "--threads", "2", "--force",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert spies["calibrate"].request == CalibrateRequest(
         model=Path("m.onnx"),
         output=Path("m.calib"),
         data=DataOptions(specs=("a.npz",), samples=9),
-        run=RunOptions(batch_size=2, threads=2, max_memory=2**30),
+        run=RunOptions(batch_size=2, threads=2),
         target="generic",
         overwrite=True,
         ignore_nonfinite=True,

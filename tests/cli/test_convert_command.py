@@ -34,8 +34,8 @@ def test_every_option_reaches_the_request(spy):
         "--symmetric", "--exclude", "a*", "--exclude", "op:Gemm", "--include", "re:.*", "--opset", "17",
         "--plan-out", "p.json", "--report", "r.json", "--report", "r.md", "--samples", "7", "--shuffle",
         "--seed", "3", "--shape", "x=1x3", "--batch-size", "4", "--threads", "2", "--resize", "256", "--crop",
-        "224", "--mean", "0.5", "--std", "0.2,0.2,0.2", "--scale", "1/255", "--layout", "nhwc", "--channels", "bgr",
-        "--preprocess", "imagenet", "--provider", "cuda", "--provider", "cpu", "--max-memory", "2GB", "-f",
+        "224", "--mean", "0.5", "--std", "0.2,0.2,0.2", "--scale", "1/255", "--layout", "nhwc", "--channels",
+        "bgr", "--preprocess", "imagenet", "--provider", "cuda", "--provider", "cpu", "-f",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     request = spy.request
@@ -57,7 +57,6 @@ def test_every_option_reaches_the_request(spy):
     }  # fmt: skip
     assert (request.run.batch_size, request.run.threads) == (4, 2)
     assert request.run.providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
-    assert request.run.max_memory == 2_000_000_000
 
 
 def test_evaluation_samples_are_prepared_alike_but_not_limited(spy):

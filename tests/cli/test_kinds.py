@@ -7,22 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from quantcli.cli.kinds import ByteSize, Provider, ReportFile, Shape
+from quantcli.cli.kinds import Provider, ReportFile, Shape
 from quantcli.errors import UsageError
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("2GB", 2_000_000_000), ("512MiB", 512 * 2**20), ("1.5 kb", 1500), ("4096", 4096), ("3G", 3 * 10**9)],
-)
-def test_sizes_are_decimal_or_binary_as_their_unit_says(text, value):
-    assert ByteSize().convert(text, None, None) == value
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "2XB", "0", "1e9"])
-def test_what_is_no_size_is_refused(text):
-    with pytest.raises(click.BadParameter, match="no size"):
-        ByteSize().convert(text, None, None)
 
 
 @pytest.mark.parametrize(

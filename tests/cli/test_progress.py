@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from quantcli.cli.progress import LineProgress, duration, show_progress
+from quantcli.cli.progress import LineProgress, duration, pace, show_progress
 from quantcli.cli.settings import Settings
 from quantcli.progress import SilentProgress
 
@@ -105,3 +105,10 @@ def test_a_dumb_terminal_gets_lines(monkeypatch):
 )
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0.4213, "0.421/s"), (99.94, "99.9/s"), (160.4, "160/s"), (1090, "1,090/s")]
+)
+def test_rates_read_well(rate, text):
+    assert pace(rate) == text
