@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from quantcli.graph.traverse import graph_values, nested_graphs
+
 
 def array_of(value: ir.Value | None) -> np.ndarray | None:
     """The array of an initializer, None for any other value."""
@@ -27,9 +29,8 @@ def is_constant(value: ir.Value | None) -> bool:
 
 
 def unique_name(graph: ir.Graph, base: str) -> str:
-    """``base``, or ``base_1``, … : a name that no value of the graph has."""
-    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
-    taken.update(output.name for node in graph.all_nodes() for output in node.outputs)
+    """``base``, or ``base_1``, … : a name that no value of the graph or of its bodies has."""
+    taken = {value.name for nested in nested_graphs(graph) for value in graph_values(nested)}
     name, number = base, 0
     while name in taken:
         number += 1

@@ -8,9 +8,10 @@ BatchNormalization at inference is m = γ / √(σ² + ε), a = β − μ·m (Io
 Div by a per-channel constant have a = 0; Add and Sub have m = 1.
 
 Legal where: the layer's output has this one reader and is no graph output; weight, bias and all parameters are
-constants of type float32 or float64; Gemm has alpha = beta = 1; BatchNormalization has one output that is read
-and normalises per channel (``spatial`` 1). Computed in float64 and rounded once. The layer keeps its name and
-takes the output of the node that it absorbs.
+constants of type float32 or float64 and the folded ones are finite; BatchNormalization has one output (below
+opset 14 further ones mean training, even when nobody reads them: RAN on onnxruntime 1.31.1) and normalises per
+channel (``spatial`` 1). Gemm gives alpha·W·x + beta·b: W' is as above, b' = m·beta·b + a with beta' = 1. Computed
+in float64 and rounded once. The layer keeps its name and takes the output of the node that it absorbs.
 """
 
 from __future__ import annotations
@@ -60,19 +61,20 @@ def _absorb(layer: ir.Node, reader: ir.Node, graph: ir.Graph) -> bool:
     bias = array_of(old_bias)
     if weight is None or weight.dtype not in _FLOATS or (old_bias is not None and bias is None):
         return False
-    if layer.op_type == "Gemm" and not _plain_gemm(layer):
-        return False
     channels = _channels(layer, weight)
     affine = _affine(layer, reader, channels, weight.ndim)
     if affine is None or (bias is not None and not _per_channel(bias, channels)):
         return False
-    folded = (weight.astype(np.float64) * _spread(affine.m, layer, weight)).astype(weight.dtype)
     before = np.zeros(channels) if bias is None else np.broadcast_to(bias.astype(np.float64).reshape(-1), channels)
-    after = (affine.m * before + affine.a).astype(weight.dtype)
+    beta = layer.attributes.get_float("beta", 1.0) if layer.op_type == "Gemm" else 1.0
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not folded
+        folded = (weight.astype(np.float64) * _spread(affine.m, layer, weight)).astype(weight.dtype)
+        after = (affine.m * beta * before + affine.a).astype(weight.dtype)
     if not (np.isfinite(folded).all() and np.isfinite(after).all()):
         return False
     own_constant(layer, 1, graph, folded, f"{layer.name}_weight")
     own_constant(layer, 2, graph, after, f"{layer.name}_bias")
+    layer.attributes.pop("beta", None)
     add_absorbed(layer.metadata_props, [str(reader.name), *absorbed_names(reader.metadata_props)])
     _take_output(layer, reader, graph)
     return True
@@ -91,11 +93,6 @@ def _take_output(layer: ir.Node, reader: ir.Node, graph: ir.Graph) -> None:
     graph.remove(reader, safe=True)
     new.name = None
     old.name, old.type, old.shape = name, kind or old.type, shape or old.shape
-
-
-def _plain_gemm(layer: ir.Node) -> bool:
-    attributes = layer.attributes
-    return attributes.get_float("alpha", 1.0) == 1.0 and attributes.get_float("beta", 1.0) == 1.0
 
 
 def _channels(layer: ir.Node, weight: np.ndarray) -> int:
@@ -132,13 +129,14 @@ def _of_batchnorm(node: ir.Node, channels: int) -> _Affine | None:
     attributes = node.attributes
     if attributes.get_int("spatial", 1) != 1 or attributes.get_int("training_mode", 0) != 0:
         return None
-    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
+    if any(output.name for output in node.outputs[1:]):
         return None
     arrays = [array_of(value) for value in node.inputs[1:5]]
     if any(array is None or array.shape != (channels,) for array in arrays):
         return None
     gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays if array is not None)
-    m = gamma / np.sqrt(variance + attributes.get_float("epsilon", 1e-5))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a variance below −ε: see the caller's check
+        m = gamma / np.sqrt(variance + attributes.get_float("epsilon", 1e-5))
     return _Affine(m=m, a=beta - mean * m)
 
 

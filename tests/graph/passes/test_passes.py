@@ -102,6 +102,70 @@ def test_affine_maps_behind_a_layer_are_folded(layer: str, behind: str) -> None:
     assert_same(before, after, x=IMAGE)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_gemm_with_alpha_and_beta_takes_in_a_batchnorm(bias: bool) -> None:
+    call = "Gemm <alpha = 0.5, beta = 3.0> (x, w, b)" if bias else "Gemm <alpha = 0.5, beta = 3.0> (x, w)"
+    before = load(
+        f"g (float[3,4] x) => (float[3,5] y) {{ c = {call} y = BatchNormalization (c, g, be, mu, va) }}",
+        w=weight(4, 5),
+        b=weight(5),
+        **batchnorm(5),
+    )
+    after = before.clone()
+    fold_batchnorm(after.ir)
+    assert operators(after) == ["Gemm"]
+    assert_same(before, after, x=weight(3, 4))
+
+
+def test_a_batchnorm_in_training_is_not_folded_though_nobody_reads_its_statistics() -> None:
+    model = load(
+        "g (float[2,4,6,6] x) => (float[2,6,4,4] y) "
+        "{ c = Conv (x, w) y, m, v, sm, sv = BatchNormalization (c, g, be, mu, va) }",
+        opset=9,
+        w=weight(6, 4, 3, 3),
+        **batchnorm(6),
+    )
+    fold_batchnorm(model.ir)
+    assert operators(model) == ["Conv", "BatchNormalization"]
+
+
+@pytest.mark.parametrize("variance", [-1.0, -1e-5])
+def test_a_batchnorm_without_finite_factors_is_not_folded(variance: float) -> None:
+    constants = batchnorm(6) | {"va": np.full(6, variance, np.float32)}
+    model = load(
+        "g (float[2,4,6,6] x) => (float[2,6,4,4] y) { c = Conv (x, w) "
+        "y = BatchNormalization <epsilon = 0.00001> (c, g, be, mu, va) }",
+        w=weight(6, 4, 3, 3),
+        **constants,
+    )
+    fold_batchnorm(model.ir)
+    assert operators(model) == ["Conv", "BatchNormalization"]
+
+
+def test_weights_that_would_overflow_are_not_folded() -> None:
+    model = load(
+        "g (float[2,4,6,6] x) => (float[2,6,4,4] y) { c = Conv (x, w) y = Mul (c, k) }",
+        w=100 * weight(6, 4, 3, 3),
+        k=np.float32(3e38),
+    )
+    fold_batchnorm(model.ir)
+    assert operators(model) == ["Conv", "Mul"]
+
+
+def test_a_layer_that_a_body_reads_is_not_folded() -> None:
+    model = load(
+        """g (float[2,4,6,6] x, bool q) => (float[2,6,4,4] y, float[2,6,4,4] z) {
+        c = Conv (x, w) y = Mul (c, k)
+        z = If (q) < then_branch = t () => (float[2,6,4,4] p) { p = Abs(c) },
+                     else_branch = e () => (float[2,6,4,4] r) { r = Neg(c) } >
+        }""",
+        w=weight(6, 4, 3, 3),
+        k=weight(6, 1, 1),
+    )
+    fold_batchnorm(model.ir)
+    assert operators(model) == ["Conv", "Mul", "If"]
+
+
 @pytest.mark.parametrize("transposed", [0, 1])
 def test_gemm_takes_in_what_follows(transposed: int) -> None:
     w = weight(5, 4) if transposed else weight(4, 5)
