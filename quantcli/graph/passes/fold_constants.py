@@ -4,12 +4,15 @@
 
 The value is computed by the runtime itself (handed in), one node at a time. Not folded: operators that are
 random or have bodies, quantized forms (their weights are meant to stay integers), graph outputs, and results
-that would be more than ``GROWTH`` bytes larger than what they are made of (Expand, Tile, ConstantOfShape). A
-Shape of a value with fixed dimensions is folded as well.
+that would be more than ``GROWTH`` bytes larger than what they are made of (Expand, Tile, ConstantOfShape),
+types that numpy lacks, sequences. A Shape of a value with fixed dimensions is folded as well; since that fixes
+further shapes, the caller infers shapes and folds again until nothing changes. The names of folded nodes go to
+the nodes that read their values.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -18,6 +21,7 @@ import onnx
 import onnx_ir as ir
 
 from quantcli.errors import RuntimeFailure
+from quantcli.graph.metadata import absorbed_names, add_absorbed
 from quantcli.graph.passes.constants import array_of, is_constant, replace_by_constant
 from quantcli.graph.traverse import bodies
 
@@ -43,12 +47,29 @@ def fold_constants(model: ir.Model, evaluate: Evaluate) -> tuple[str, ...]:
             continue
         if any(output.is_graph_output() for output in node.outputs):
             continue
-        shape = _fixed_shape(node)
-        if shape is not None:
-            replace_by_constant(node, graph, [shape])
-        elif node.inputs and all(value is None or is_constant(value) for value in node.inputs):
-            _fold(model, node, evaluate)
+        arrays = _values(model, node, evaluate)
+        if arrays is not None:
+            _tell_readers(node)
+            replace_by_constant(node, graph, arrays)
     return ()
+
+
+def _values(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> list[np.ndarray] | None:
+    """The outputs of ``node``, None where they are not constant or are not to be folded."""
+    shape = _fixed_shape(node)
+    if shape is not None:
+        return [shape]
+    if node.inputs and all(value is None or is_constant(value) for value in node.inputs):
+        return _computed(model, node, evaluate)
+    return None
+
+
+def _tell_readers(node: ir.Node) -> None:
+    names = [node.name or "", *absorbed_names(node.metadata_props)]
+    for output in node.outputs:
+        for reader in output.consumers():
+            if reader.graph is node.graph:
+                add_absorbed(reader.metadata_props, names)
 
 
 def _fixed_shape(node: ir.Node) -> np.ndarray | None:
@@ -64,18 +85,37 @@ def _fixed_shape(node: ir.Node) -> np.ndarray | None:
     return np.array(chosen, dtype=np.int64)
 
 
-def _fold(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> None:
+def _computed(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> list[np.ndarray] | None:
+    limit = GROWTH + sum(value.const_value.nbytes for value in set(node.inputs) if value and value.const_value)
+    if sum(_known_bytes(output) for output in node.outputs) > limit:
+        return None
     arrays = {str(value.name): array_of(value) for value in node.inputs if value is not None}
     feeds = {name: array for name, array in arrays.items() if array is not None}
+    if not all(_is_plain(array) for array in feeds.values()):
+        return None
     try:
         found = evaluate(_single_node(model, node, feeds), feeds)
     except RuntimeFailure:
-        return  # what the runtime cannot run alone stays as it was, and is judged with the whole model
-    results = [found[str(output.name)] for output in node.outputs if output.name]
-    inputs = sum(array.nbytes for array in feeds.values())
-    if sum(result.nbytes for result in results) > inputs + GROWTH:
-        return
-    replace_by_constant(node, model.graph, results)
+        return None  # what the runtime cannot run alone stays as it was, and is judged with the whole model
+    results = [found[str(output.name)] if output.name else np.empty(0) for output in node.outputs]
+    if not all(_is_plain(result) for result in results) or sum(result.nbytes for result in results) > limit:
+        return None
+    return results
+
+
+def _known_bytes(value: ir.Value) -> int:
+    """Bytes of a tensor of known type and shape, otherwise 0: so that a huge one is not even computed."""
+    if value.dtype is None or value.shape is None or not isinstance(value.type, ir.TensorType):
+        return 0
+    dims = list(value.shape)
+    if not all(isinstance(dim, int) for dim in dims):
+        return 0
+    return int(math.prod(int(dim) for dim in dims if isinstance(dim, int)) * value.dtype.itemsize)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether ``value`` is an array of numbers or truth values of a type of numpy's own."""
+    return isinstance(value, np.ndarray) and value.dtype.isbuiltin != 2 and value.dtype.kind in "biufc"
 
 
 def _single_node(model: ir.Model, node: ir.Node, feeds: Mapping[str, np.ndarray]) -> bytes:

@@ -290,6 +290,7 @@ def test_initializers_listed_as_inputs_become_constants() -> None:
         model.ir.ir_version = version
         assert len(drop_initializers_from_inputs(model.ir)) == told
         assert [value.name for value in model.ir.graph.inputs] == ["x"]
+        assert model.ir_version == 4
         name_nodes(model.ir)
         assert model.view().is_constant("w")
 
@@ -389,3 +390,49 @@ def test_other_products_with_a_sigmoid_are_left_alone(text: str) -> None:
     before = operators(model)
     fuse_silu(model.ir, "QuickGelu")
     assert operators(model) == before
+
+
+def test_a_folded_node_is_remembered_by_those_who_read_its_value() -> None:
+    model = load(
+        "g (float[2,3] x) => (float[2,4] y, float[3] z) { t = Transpose (w) u = Neg (t) y = MatMul (x, u) "
+        "z = ReduceMax <axes = [0], keepdims = 0> (x) }",
+        w=weight(4, 3),
+    )
+    fold_constants(model.ir, evaluate)
+    assert {node.name: node.absorbed for node in model.view().nodes} == {"n2": ("n1", "n0"), "n3": ()}
+
+
+def test_sequences_are_not_folded() -> None:
+    model = load(
+        "g (float[2] x) => (float[2] y) { s = SequenceConstruct (k, k) e = SequenceAt (s, i) y = Add (x, e) }",
+        k=np.ones(2, np.float32),
+        i=np.array(1, np.int64),
+    )
+    fold_constants(model.ir, evaluate)
+    assert operators(model) == ["SequenceConstruct", "SequenceAt", "Add"]
+
+
+def test_a_value_that_would_be_huge_is_not_even_computed() -> None:
+    model = load(
+        "g (float[1] x) => (float[1] y) { e = Expand (k, s) y = ReduceMean <axes = [0], keepdims = 1> (e) }",
+        k=np.zeros(1, np.float32),
+        s=np.array([2**40], np.int64),
+    )
+
+    def never(model: bytes, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        raise AssertionError
+
+    fold_constants(model.ir, never)
+    assert operators(model) == ["Expand", "ReduceMean"]
+
+
+@pytest.mark.parametrize(("start", "end", "expected"), [(1, 3, [3, 4]), (-2, 9, [4, 5]), (0, -3, [2]), (3, 1, [])])
+def test_part_of_a_shape_is_folded(start: int, end: int, expected: list[int]) -> None:
+    model = load(
+        f"g (float[2,3,4,5] x) => (int64[N] y) {{ s = Shape <start = {start}, end = {end}> (x) y = Add (s, s) }}",
+        opset=15,
+    )
+    expected_output = run(model, x=np.zeros((2, 3, 4, 5), np.float32))["y"]
+    fold_constants(model.ir, evaluate)
+    assert model.view().constant("s").tolist() == expected
+    np.testing.assert_array_equal(run(model, x=np.zeros((2, 3, 4, 5), np.float32))["y"], expected_output)
