@@ -39,7 +39,8 @@ REASONS: dict[str, str] = {
     "F501": "Calibration has no statistics for a tensor of this node (it was always empty, or was not "
     "computed on the samples), so no range is known.",
     "F901": "The node does not compute on floats (shapes, indices, masks): there is nothing to quantize.",
-    "F902": "The node is quantized already, or is part of a quantized form; it is left as it is.",
+    "F902": "The node is quantized already, or stands between QuantizeLinear and DequantizeLinear nodes of the "
+    "model itself; it is left as it is.",
 }
 """Code → what it means."""
 

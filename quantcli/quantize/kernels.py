@@ -85,6 +85,8 @@ def find_kernel(view: GraphView, node: NodeInfo, target: Target) -> Kernel | Rea
 def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target: Target) -> Reason | None:
     if node.op_type in QUANTIZED_OPS or (node.domain == "com.microsoft" and "Quantize" in node.op_type):
         return Reason(code="F902", sentence=f"{node.op} is a quantized form already")
+    if _is_quantized_already(view, node):
+        return Reason(code="F902", sentence=f"{node.op_type} stands between existing quantizers")
     if node.op_type in BODY_OPS:
         return Reason(code="F206", sentence=f"{node.op_type} has bodies, which are left in float")
     if row is None:
@@ -104,6 +106,14 @@ def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target
     if support.kernel is KernelKind.SLOW:
         return Reason(code="F202", sentence=f"{node.op_type}: {support.note}")
     return None
+
+
+def _is_quantized_already(view: GraphView, node: NodeInfo) -> bool:
+    """Whether a DequantizeLinear of the model itself feeds ``node``, or a QuantizeLinear reads it."""
+    makers = (view.producer(name) for name in node.inputs if name)
+    if any(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):
+        return True
+    return any(use.node.op_type == "QuantizeLinear" for name in node.outputs for use in view.uses(name))
 
 
 def _data_inputs(node: NodeInfo, row: OpSpec) -> list[tuple[int, str]]:
