@@ -78,7 +78,6 @@ def calibrate(
     target: str,
     output: Path | None,
     merge: bool,
-    as_json: bool,
     force: bool,
     **shared: Any,
 ) -> None:
@@ -114,7 +113,7 @@ def calibrate(
     screen = screen_of(context)
     for note in result.notes:
         screen.note(note)
-    if as_json:
+    if shared["json"]:
         screen.emit(as_text(result))
     elif not screen.settings.quiet:
         _show(screen, result, None if merge else files[0])

@@ -55,7 +55,6 @@ Examples:
 @sampling_options()
 @option(
     "--gate",
-    "gates",
     multiple=True,
     metavar="EXPR",
     section="Verdict",
@@ -87,12 +86,11 @@ def compare(
     data: tuple[str, ...],
     labels: Path | None,
     labels_output: str | None,
-    gates: tuple[str, ...],
+    gate: tuple[str, ...],
     exit_zero: bool,
     latency: bool,
     repeats: int,
-    reports: tuple[Path, ...],
-    as_json: bool,
+    report: tuple[Path, ...],
     force: bool,
     **shared: Any,
 ) -> int:
@@ -117,23 +115,23 @@ def compare(
         data=data_options(data, shared),
         labels=labels,
         labels_output=labels_output,
-        gates=gates,
+        gates=gate,
         latency=latency,
         repeats=repeats,
-        reports=reports,
+        reports=report,
         run=run_settings(shared),
         overwrite=force,
         command=command_line(settings.arguments),
     )
     with show_progress(settings) as progress:
-        report = run(request, progress)
+        found = run(request, progress)
     screen = screen_of(context)
-    if as_json:
+    if shared["json"]:
         from quantcli.report.to_json import to_json
 
-        screen.emit(to_json(report))
+        screen.emit(to_json(found))
     else:
         from quantcli.report.terminal import render_terminal
 
-        render_terminal(report, screen.console, verbose=settings.verbose)
-    return EXIT_GATE_FAILED if report.verdict.status == "fail" and not exit_zero else EXIT_OK
+        render_terminal(found, screen.console, verbose=settings.verbose)
+    return EXIT_GATE_FAILED if found.verdict.status == "fail" and not exit_zero else EXIT_OK

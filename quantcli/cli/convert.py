@@ -76,7 +76,6 @@ Examples:
 )
 @option(
     "--format",
-    "form",
     type=click.Choice(["qdq", "qoperator"]),
     default="qdq",
     show_default=True,
@@ -151,13 +150,11 @@ def convert(
     data: tuple[str, ...],
     eval_data: tuple[str, ...],
     bits: int,
-    form: str,
     opset: int | None,
     plan: Path | None,
     plan_out: Path | None,
     dry_run: bool,
-    reports: tuple[Path, ...],
-    as_json: bool,
+    report: tuple[Path, ...],
     force: bool,
     **shared: Any,
 ) -> None:
@@ -181,11 +178,11 @@ def convert(
         data=data_options(data, shared),
         eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
         recipe=_recipe(shared),
-        format=form,
+        format=shared["format"],
         opset=opset,
         plan=plan,
         plan_out=plan_out,
-        reports=reports,
+        reports=report,
         dry_run=dry_run,
         run=run_settings(shared),
         overwrite=force,
@@ -195,7 +192,7 @@ def convert(
     screen = screen_of(context)
     for note in result.notes:
         screen.note(note)
-    if as_json:
+    if shared["json"]:
         from quantcli.report.to_json import to_json
 
         screen.emit(result.plan.to_json() if result.report is None else to_json(result.report))

@@ -13,6 +13,7 @@ import traceback
 from dataclasses import dataclass
 
 import click
+from click.core import ParameterSource
 
 from quantcli.cli.screen import write_error
 from quantcli.cli.settings import Settings
@@ -135,7 +136,18 @@ def _of_click(error: click.ClickException) -> Failure:
         near = difflib.get_close_matches(error.option_name, error.possibilities or (), n=2, cutoff=0.7)
         if near:
             hint = "did you mean " + " or ".join(f"'{name}'" for name in near) + f"? {hint}"
-    return Failure(exit_code=EXIT_USAGE, code="U100", message=_lower(message.strip().rstrip(".")), hint=hint)
+    message = _lower(message.strip().rstrip(".")) + _variable(error)
+    return Failure(exit_code=EXIT_USAGE, code="U100", message=message, hint=hint)
+
+
+def _variable(error: click.ClickException) -> str:
+    """Where a wrong value came from, if it is not on the command line."""
+    if not isinstance(error, click.BadParameter) or error.ctx is None or error.param is None:
+        return ""
+    name = error.param.name or ""
+    if error.ctx.get_parameter_source(name) is not ParameterSource.ENVIRONMENT:
+        return ""
+    return f" (from the variable {error.ctx.auto_envvar_prefix}_{name.upper()})"
 
 
 def _lower(message: str) -> str:

@@ -33,7 +33,7 @@ Examples:
 @json_option("Print the facts as JSON, one entry for each file.")
 @global_options
 @click.pass_context
-def inspect(context: click.Context, /, files: tuple[Path, ...], target: str, as_json: bool) -> None:
+def inspect(context: click.Context, /, files: tuple[Path, ...], target: str, **shared: Any) -> None:
     """Show what is in models, calibration files, plans and reports, side by side.
 
     For a model: what would be quantized for the target, and why the rest would not; -v lists every node.
@@ -42,7 +42,7 @@ def inspect(context: click.Context, /, files: tuple[Path, ...], target: str, as_
 
     found = [look(path, target=target) for path in files]
     screen = screen_of(context)
-    if as_json:
+    if shared["json"]:
         screen.emit(json.dumps([_plain(item) for item in found], indent=2, ensure_ascii=False) + "\n")
         return
     _show_facts(screen, found)

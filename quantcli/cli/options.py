@@ -41,7 +41,7 @@ def stacked(*decorators: Decorator) -> Decorator:
 
 def data_option(text: str) -> Decorator:
     """``--data``."""
-    return option("--data", "data", multiple=True, metavar="SPEC", section=DATA, help=text)
+    return option("--data", multiple=True, metavar="SPEC", section=DATA, help=text)
 
 
 def sampling_options() -> Decorator:
@@ -122,7 +122,6 @@ def run_options(*, calibrating: bool) -> Decorator:
     extra = (
         option(
             "--provider",
-            "providers",
             type=Provider(),
             multiple=True,
             metavar="NAME",
@@ -138,7 +137,6 @@ def report_option() -> Decorator:
     """``--report``."""
     return option(
         "--report",
-        "reports",
         type=ReportFile(),
         multiple=True,
         metavar="FILE",
@@ -149,7 +147,7 @@ def report_option() -> Decorator:
 
 def json_option(text: str) -> Decorator:
     """``--json``."""
-    return option("--json", "as_json", is_flag=True, section=OUTPUT, help=text)
+    return option("--json", is_flag=True, section=OUTPUT, help=text)
 
 
 def force_option() -> Decorator:
@@ -188,8 +186,8 @@ def run_settings(shared: Mapping[str, Any]) -> RunOptions:
     from quantcli.pipeline.types import RunOptions
 
     values: dict[str, Any] = {"threads": shared["threads"], "batch_size": shared["batch_size"]}
-    if shared.get("providers"):
-        values["providers"] = shared["providers"]
+    if shared.get("provider"):
+        values["providers"] = shared["provider"]
     return RunOptions(**values)
 
 
