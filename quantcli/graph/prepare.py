@@ -1,15 +1,16 @@
 """Preparation: small passes that make a float graph fit for planning and change nothing that it computes.
 
-Order matters: names before anything that speaks of nodes; the opset before passes that read attributes in
-their newer form; constants before what asks for constants; what nobody reads goes last. All passes work on a
-copy and on the main graph; names of the user's nodes stay.
+Order matters. Names come before anything that speaks of nodes. What nobody reads goes before the opset is
+raised, so that a dead node cannot forbid it, and constants are folded before, so that the steps from opset to
+opset see their values; what those steps add is folded after them. Then come the passes that read attributes in
+their newer form. All passes work on a copy and on the main graph; names of the user's nodes stay.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.opset import upgrade_opset
@@ -22,6 +23,7 @@ from quantcli.graph.passes.inline_functions import inline_functions
 from quantcli.graph.passes.lift_constants import lift_constants
 from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.passes.remove_identities import remove_identities
+from quantcli.graph.passes.remove_unused import remove_unused
 from quantcli.graph.shapes import infer_shapes
 
 __all__ = ["Evaluate", "Prepared", "prepare"]
@@ -66,19 +68,29 @@ def prepare(
     copy.ir_version = max(copy.ir_version, UNLISTED_INITIALIZERS_IR)
     notes += lift_constants(graph_model)
     notes += name_nodes(graph_model)
+    notes += remove_unused(graph_model)
     RemoveUnusedOpsetsPass()(graph_model)
+    _simplify(copy, evaluate)
     if target_opset is not None and target_opset > copy.opset:
         upgrade_opset(copy, target_opset)
         notes += lift_constants(graph_model)
         notes += name_nodes(graph_model)
-    notes += remove_identities(graph_model)
-    infer_shapes(copy)
-    notes += fold_constants(graph_model, evaluate)
+        _simplify(copy, evaluate)
     notes += fold_batchnorm(graph_model)
     notes += use_global_average_pool(graph_model)
     if silu_operator:
         notes += fuse_silu(graph_model, silu_operator)
-    RemoveUnusedNodesPass()(graph_model)
+    remove_unused(graph_model)  # what the passes left over; nothing of the user's
     copy.sort()
     infer_shapes(copy)
     return Prepared(model=copy, notes=tuple(notes))
+
+
+def _simplify(model: OnnxModel, evaluate: Evaluate) -> None:
+    """Remove identities and fold constants, until shapes that became known thereby fold no more."""
+    remove_identities(model.ir)
+    nodes = -1
+    while nodes != len(model.ir.graph):
+        nodes = len(model.ir.graph)
+        infer_shapes(model)
+        fold_constants(model.ir, evaluate)

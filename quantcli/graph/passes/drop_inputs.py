@@ -1,8 +1,7 @@
 """Initializers that are listed as graph inputs are inputs no longer.
 
 IR versions below 4 list every initializer as an input, which makes it a default that a caller may override;
-a runtime cannot treat such a value as a constant. Weights are constants here. Initializers that are no inputs
-exist from IR version 4 on, so older models get that version.
+a runtime cannot treat such a value as a constant. Weights are constants here.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ def drop_initializers_from_inputs(model: ir.Model) -> tuple[str, ...]:
     """Run the pass in place; tells of inputs with a default, which cannot be overridden any more."""
     named = [value.name for value in model.graph.inputs if value.is_initializer()]
     RemoveInitializersFromInputsPass()(model)
-    older = model.ir_version <= _LISTED_ALWAYS
-    if older:
-        model.ir_version = _LISTED_ALWAYS + 1
-    if not named or older:
+    if not named or model.ir_version <= _LISTED_ALWAYS:
         return ()
     return (f"{len(named)} inputs with default values are constants now (first: '{named[0]}')",)

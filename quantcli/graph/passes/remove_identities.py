@@ -2,14 +2,18 @@
 
     y = Identity(x)  →  readers of y read x          y = Dropout(x)  →  the same, where training_mode is false
 
-Legal where y is no graph output (an output keeps its name and needs a producer) and, for Dropout, the mask is
-not read.
+Legal where no other output (Dropout's mask) is read or is an output of the graph. An output of the graph
+keeps its name and needs a producer of its own: if y is one, x takes its name where a node of this graph makes
+x and x is no output itself; otherwise the node stays.
+
+The names of removed nodes go to the producer of x, or to those who read y where x is an input or a constant.
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
+from quantcli.graph.metadata import absorbed_names, add_absorbed
 from quantcli.graph.passes.constants import array_of
 
 
@@ -21,11 +25,31 @@ def remove_identities(model: ir.Model) -> tuple[str, ...]:
         if source is None or node.domain or not _does_nothing(node):
             continue
         output, *others = node.outputs
-        if output.is_graph_output() or any(other.uses() or other.is_graph_output() for other in others):
+        if any(other.uses() or other.is_graph_output() for other in others):
             continue
-        output.replace_all_uses_with(source)
-        graph.remove(node, safe=True)
+        if output.is_graph_output() and (source.producer() is None or source.is_graph_output()):
+            continue
+        _record(node, source)
+        _bypass(node, source, graph)
     return ()
+
+
+def _record(node: ir.Node, source: ir.Value) -> None:
+    producer = source.producer()
+    heirs = [reader for reader in node.outputs[0].consumers() if reader.graph is node.graph]
+    for heir in heirs if producer is None else [producer]:
+        add_absorbed(heir.metadata_props, [node.name or "", *absorbed_names(node.metadata_props)])
+
+
+def _bypass(node: ir.Node, source: ir.Value, graph: ir.Graph) -> None:
+    output = node.outputs[0]
+    name, is_output = output.name, output.is_graph_output()
+    kind, shape = output.type, output.shape
+    output.replace_all_uses_with(source, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    output.name = None
+    if is_output:  # what the graph states of its outputs stays stated
+        source.name, source.type, source.shape = name, kind or source.type, shape or source.shape
 
 
 def _does_nothing(node: ir.Node) -> bool:

@@ -290,17 +290,39 @@ def test_initializers_listed_as_inputs_become_constants() -> None:
         model.ir.ir_version = version
         assert len(drop_initializers_from_inputs(model.ir)) == told
         assert [value.name for value in model.ir.graph.inputs] == ["x"]
-        assert model.ir_version == 4
         name_nodes(model.ir)
         assert model.view().is_constant("w")
 
 
-def test_identities_and_dropouts_disappear_but_outputs_stay() -> None:
+def test_identities_and_dropouts_disappear_and_outputs_keep_their_names() -> None:
     model = load(
         "g (float[2] x) => (float[2] y) { a = Identity (x) b = Dropout (a) c = Neg (b) y = Identity (c) }"
     )
     remove_identities(model.ir)
-    assert operators(model) == ["Neg", "Identity"]
+    (node,) = model.view().nodes
+    assert (node.op_type, node.inputs, node.outputs) == ("Neg", ("x",), ("y",))
+    assert node.absorbed == ("n0", "n1", "n3")
+    np.testing.assert_array_equal(run(model, x=np.float32([1, 2]))["y"], np.float32([-1, -2]))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("y = Identity (x) z = Neg (x)", ["Identity", "Neg"]),  # an input
+        ("y = Identity (k) z = Neg (x)", ["Identity", "Neg"]),  # a constant
+        ("y = Neg (x) z = Identity (y)", ["Neg", "Identity"]),  # an output already
+        ("a = Neg (x) y = Identity (a) z = Identity (a)", ["Neg", "Identity"]),  # two names for one value
+    ],
+)
+def test_every_output_has_a_producer_and_a_name_of_its_own(text: str, left: list[str]) -> None:
+    model = load(f"g (float[2] x) => (float[2] y, float[2] z) {{ {text} }}", k=np.ones(2, np.float32))
+    expected = run(model, x=np.float32([1, -2]))
+    remove_identities(model.ir)
+    assert operators(model) == left
+    found = run(model, x=np.float32([1, -2]))
+    assert list(found) == ["y", "z"]
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_a_dropout_in_training_or_with_a_mask_in_use_stays() -> None:
