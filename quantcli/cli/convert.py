@@ -36,6 +36,14 @@ _HOW = "How to quantize"
 
 _PLANNING = ("target", "granularity", "symmetric", "exclude", "include")
 
+
+def _methods(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Names of range methods for the shell."""
+    from quantcli.calibration.estimators import ESTIMATORS
+
+    return [name for name in ESTIMATORS if name.startswith(incomplete)]
+
+
 _EPILOG = """\b
 Examples:
   quantcli convert model.onnx --data calib.npz
@@ -90,6 +98,7 @@ Examples:
     metavar="NAME[:VALUE]",
     section=_HOW,
     help="How ranges follow from statistics; see: quantcli explain.",
+    shell_complete=_methods,
 )
 @option(
     "--granularity",

@@ -20,8 +20,13 @@ Examples:
 """
 
 
+def _topics(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Names of topics for the shell."""
+    return [name for name in topics() if name.lower().startswith(incomplete.lower())]
+
+
 @click.command(cls=Command, epilog=_EPILOG, short_help="Explain codes, targets, methods, operators, metrics.")
-@click.argument("topic", required=False, metavar="[TOPIC]")
+@click.argument("topic", required=False, metavar="[TOPIC]", shell_complete=_topics)
 @global_options
 @click.pass_context
 def explain(context: click.Context, /, topic: str | None) -> None:

@@ -36,8 +36,6 @@ METHOD_GROUP = "Range methods"
 METRIC_GROUP = "Metrics of gates"
 OPERATOR_GROUP = "Operators"
 
-_EXIT_OF_LETTER = {"U": 2, "C": 2, "M": 3, "D": 3, "K": 3, "R": 4, "O": 4, "B": 70}
-
 
 @cache
 def topics() -> Mapping[str, Topic]:
@@ -94,6 +92,23 @@ def _targets() -> Iterator[Topic]:
         )
 
 
+def _methods() -> Iterator[Topic]:
+    from quantcli.calibration.estimators import ESTIMATORS
+
+    for method in ESTIMATORS.values():
+        facts = [("write", f"--method {method.name}")]
+        if method.parameter is not None:
+            usual = method.parameter
+            facts = [
+                ("write", f"--method {method.name}:{usual.default:g}"),
+                (
+                    "number",
+                    f"{usual.name}, {usual.low:g} to {usual.high:g}; {usual.default:g} where none is given",
+                ),
+            ]
+        yield Topic(name=f"method:{method.name}", group=METHOD_GROUP, summary=method.summary, facts=tuple(facts))
+
+
 def _metrics() -> Iterator[Topic]:
     from quantcli.evaluate.metric_table import METRICS
 
@@ -143,4 +158,4 @@ _TRAITS = {
     "shape": "Does not compute on floats",
 }
 
-_MAKERS = (_targets, _metrics, _reasons, _errors, _operators)
+_MAKERS = (_targets, _methods, _metrics, _reasons, _errors, _operators)

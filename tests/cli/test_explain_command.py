@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cli_fakes import invoke
 
+from quantcli.calibration.estimators import ESTIMATORS
 from quantcli.cli.topics import find_topic, topics
 from quantcli.errors import ERROR_CODES, UsageError
 from quantcli.evaluate.metric_table import METRICS
@@ -18,6 +19,7 @@ def test_every_registry_is_there():
     assert set(REASONS) <= names
     assert {f"target:{name}" for name in TARGETS} <= names
     assert {f"gate:{name}" for name in METRICS} <= names
+    assert {f"method:{name}" for name in ESTIMATORS} <= names
 
 
 def test_codes_are_unique_across_registries():
