@@ -203,9 +203,11 @@ def _not_spatial(rewriter: Rewriter, node: ir.Node) -> None:
         raise CannotRaise("it normalizes each element by its own statistics (spatial = 0)")
 
 
-def _not_training(rewriter: Rewriter, node: ir.Node) -> None:  # noqa: ARG001
+def _not_training(rewriter: Rewriter, node: ir.Node) -> None:
+    """Below 14 further outputs, read or not, mean training: Y is normalized by the batch's own statistics."""
     if any(value.name for value in node.outputs[1:]):
-        raise CannotRaise("it gives statistics of the batch, as in training")
+        raise CannotRaise("it lists statistics of the batch as outputs, which means training")
+    rewriter.drop_outputs(node, 1, "")
 
 
 def _dropout_mask(rewriter: Rewriter, node: ir.Node) -> None:
