@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,9 @@ def counts_sentence(plan: Plan) -> str:
     """How many nodes became what."""
     from quantcli.quantize.plan import Action
 
+    kernels = plan.count(Action.QUANTIZE)
     kinds = (
-        (plan.count(Action.QUANTIZE), "integer kernels"),
+        (kernels, "integer kernel" if kernels == 1 else "integer kernels"),
         (plan.count(Action.FUSE), "fused into them"),
         (plan.count(Action.PASSTHROUGH), "moving integers"),
     )
@@ -76,12 +78,6 @@ def _code(node: NodePlan) -> str:
 
 
 def _sentence(nodes: Sequence[NodePlan]) -> str:
-    """The cause that all of them share, else that of the first, which is named."""
-    from quantcli.ops.reasons import REASONS
-
-    sentences = {node.reason.sentence for node in nodes if node.reason is not None}
-    if len(sentences) == 1:
-        return sentences.pop()
-    first = nodes[0]
-    assert first.reason is not None
-    return REASONS[first.reason.code]
+    """The cause that most of them share."""
+    sentences = Counter(node.reason.sentence for node in nodes if node.reason is not None)
+    return sentences.most_common(1)[0][0]

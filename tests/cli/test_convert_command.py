@@ -80,7 +80,7 @@ def test_the_summary_fits_one_screen_and_says_what_matters(spy):
     text = result.stdout
     assert len(text.splitlines()) <= 24
     assert "4.00 kB → 1.00 kB (0.250 ×)" in text
-    assert "3 of 5 quantized (1 integer kernels, 1 fused into them, 1 moving integers)" in text
+    assert "3 of 5 quantized (1 integer kernel, 1 fused into them, 1 moving integers)" in text
     assert "1 in float, 1 not about floats" in text
     assert "Softmax has no integer kernel worth having" in text
     assert "1 of 2 run as integer kernels: 1 QLinearConv" in text
