@@ -1,0 +1,255 @@
+"""What calibration costs: time next to plain inference over the same samples, and peak memory.
+
+Time: in one process, on one thread, in turn: a plain loop of the float model over the calibration samples, and
+quantcli's sweep over them (``collect_statistics``: set-up, reading of the samples, inference, exact extremes,
+histograms). Both start from files and include making their sessions. The sweep serves every range method, so
+there is one figure for all; onnxruntime's calibrators, each of which serves one, are timed once with ``--theirs``.
+Because sets of samples can be so small that set-up dominates, the same is stated for one further sample, by least
+work: (time for all − time for half) / samples between.
+
+Memory: peak resident memory of ``quantcli calibrate``, a process of its own, for 50 and for 1 000 samples.
+
+The conditions: at most 3 times plain inference; memory for 1 000 samples within 10 % of that for 50.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from measure import as_json
+from models import Case, all_cases, feeds
+from sessions import input_dtypes, open_session
+
+from quantcli.pipeline.calibrate import collect_statistics
+from quantcli.pipeline.source import load_float_model
+from quantcli.pipeline.types import DataOptions, RunOptions
+from quantcli.progress import SilentProgress
+
+TARGET = "ort-cpu"
+MOST_TIME = 3.0
+MOST_MEMORY = 1.10
+FEW, MANY = 50, 1000
+
+THEIR_CALIBRATORS = ("MinMax", "Entropy", "Percentile")
+
+# A process inherits the peak of the process that starts it, so a small one stands between.
+_LAUNCHER = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+said = child.stderr.read()
+_, status, usage = os.wait4(child.pid, 0)
+sys.stderr.buffer.write(said)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def plain(case: Case, count: int) -> None:
+    """The float model over samples."""
+    session = open_session(case.model)
+    for feed in islice(feeds(case.calib, case.complete, input_dtypes(session)), count):
+        session.run(None, feed)
+
+
+def sweep(case: Case, count: int) -> None:
+    """Statistics by quantcli of the same samples."""
+    source = load_float_model(case.model, TARGET)
+    data = DataOptions(specs=(str(case.calib),), samples=count)
+    collect_statistics(source, data, RunOptions(), TARGET, SilentProgress())
+
+
+def their_calibrator(case: Case, method: str) -> float:
+    """Seconds of one of onnxruntime's calibrators."""
+    from onnxruntime.quantization import CalibrationMethod, create_calibrator
+    from onnxruntime_side import Reader
+
+    reader = Reader(case.calib, case.complete, input_dtypes(open_session(case.model)))
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        augmented = Path(folder) / "augmented.onnx"
+        started = time.perf_counter()
+        calibrator = create_calibrator(
+            case.model, augmented_model_path=str(augmented), calibrate_method=CalibrationMethod[method]
+        )
+        calibrator.collect_data(reader)
+        calibrator.compute_data()
+        return time.perf_counter() - started
+
+
+def seconds_of(what: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    what()
+    return time.perf_counter() - started
+
+
+def time_cost(case: Case, seconds: float) -> dict[str, Any]:
+    """Times of both, in turn, for all samples and for half of them."""
+    with np.load(case.calib) as archive:
+        count = len(archive[archive.files[0]])
+    half = count // 2
+    jobs: dict[str, Callable[[], None]] = {
+        "plain": lambda: plain(case, count),
+        "sweep": lambda: sweep(case, count),
+        "plain of half": lambda: plain(case, half),
+        "sweep of half": lambda: sweep(case, half),
+    }
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    plain(case, 2)
+    until = time.perf_counter() + seconds
+    while len(times["plain"]) < 3 or time.perf_counter() < until:
+        order = list(jobs) if len(times["plain"]) % 2 == 0 else list(reversed(jobs))
+        for name in order:
+            times[name].append(seconds_of(jobs[name]))
+    ratios = [b / a for a, b in zip(times["plain"], times["sweep"], strict=True)]
+    least = {name: min(values) for name, values in times.items()}
+    return {
+        "samples": count,
+        "rounds": len(ratios),
+        "plain_seconds": statistics.median(times["plain"]),
+        "ratio": statistics.median(ratios),
+        "ratio_of_one_more": (least["sweep"] - least["sweep of half"])
+        / max(least["plain"] - least["plain of half"], 1e-9),
+    }
+
+
+def write_samples(case: Case, count: int, target: Path) -> int:
+    """``count`` samples, made of the case's by repeating them with a little noise; bytes written."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    with np.load(case.calib) as archive:
+        for name in archive.files:
+            values = archive[name]
+            rows = values[np.arange(count) % len(values)]
+            if rows.dtype.kind == "f":
+                noise = rng.normal(1, 0.01, (count,) + (1,) * (rows.ndim - 1))
+                rows = (rows * noise).astype(values.dtype)
+            arrays[name] = rows
+    np.savez(target, **arrays)
+    return target.stat().st_size
+
+
+def peak_memory(case: Case, data: Path, folder: Path) -> float:
+    """Peak resident memory of ``quantcli calibrate`` in MB (10⁶ bytes)."""
+    command = ["calibrate", case.model, "--data", data, "-o", folder / "memory.calib", "-q", "-f"]
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", _LAUNCHER, sys.executable, "-m", "quantcli", *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
+    return int(done.stdout) * 1024 / 1e6
+
+
+def memory_cost(case: Case, limit: float) -> dict[str, Any]:
+    """Peaks for few and for many samples; only the size where that is above ``limit`` MB."""
+    with np.load(case.calib) as archive:
+        row = sum(archive[name][:1].nbytes for name in archive.files)
+    megabytes = row * MANY / 1e6
+    if megabytes > limit:
+        return {"skipped": f"{MANY} samples take {megabytes:.0f} MB"}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        peaks = []
+        for count in (FEW, MANY):
+            write_samples(case, count, folder / "samples.npz")
+            peaks.append(peak_memory(case, folder / "samples.npz", folder))
+    return {"few": peaks[0], "many": peaks[1], "ratio": peaks[1] / peaks[0]}
+
+
+def run(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one model."""
+    found: dict[str, Any] = {"name": case.name, "failures": [], "theirs": {}}
+    try:
+        found["time"] = time_cost(case, arguments.seconds)
+        found["memory"] = memory_cost(case, arguments.memory_limit)
+    except Exception as error:  # noqa: BLE001 - a model that does not calibrate is a finding
+        found["failures"].append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        return found
+    for method in THEIR_CALIBRATORS if arguments.theirs == "all" else ("MinMax",) if arguments.theirs else ():
+        try:
+            found["theirs"][method] = their_calibrator(case, method) / found["time"]["plain_seconds"]
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong on their side is a finding
+            found["theirs"][method] = f"fails: {type(error).__name__}"
+    if found["time"]["ratio"] > MOST_TIME:
+        found["failures"].append(f"time {found['time']['ratio']:.2f} × plain > {MOST_TIME:.0f}")
+    if found["memory"].get("ratio", 0) > MOST_MEMORY:
+        found["failures"].append(f"memory {found['memory']['ratio']:.2f} > {MOST_MEMORY}")
+    return found
+
+
+def row(found: dict[str, Any]) -> str:
+    """A line of the table."""
+    measured, memory = found.get("time"), found.get("memory", {})
+    cells = [found["name"], *["–"] * 8]
+    if measured:
+        cells[1:5] = [
+            str(measured["samples"]),
+            f"{measured['plain_seconds']:.2f}",
+            f"{measured['ratio']:.2f}",
+            f"{measured['ratio_of_one_more']:.2f}",
+        ]
+    if found["theirs"]:
+        cells[5] = " / ".join(v if isinstance(v, str) else f"{v:.1f}" for v in found["theirs"].values())
+    if "ratio" in memory:
+        cells[6:8] = [f"{memory['few']:.0f} → {memory['many']:.0f}", f"{memory['ratio']:.3f}"]
+    elif "skipped" in memory:
+        cells[6] = f"skipped: {memory['skipped']}"
+    cells[8] = "PASS" if not found["failures"] else "FAIL: " + "; ".join(found["failures"])
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, help="directory of real models with an INDEX.json")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="such models only; repeatable")
+    parser.add_argument("--theirs", choices=("minmax", "all"), help="time onnxruntime's calibrators, too")
+    parser.add_argument("--seconds", type=float, default=5.0, help="timing of each model, in all [5]")
+    parser.add_argument(
+        "--memory-limit", type=float, default=300.0, metavar="MB", help="largest file of 1000 samples [300]"
+    )
+    parser.add_argument("--work", type=Path, help="keep prepared samples there")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    ort.set_default_logger_severity(4)
+    results = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.work or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        cases, notes = all_cases(arguments.models, folder, tuple(arguments.only))
+        print("\n".join([f"onnxruntime {ort.__version__}, one thread, CPU", *notes, ""]))
+        columns = (
+            *("model", "samples", "plain, s", "sweep / plain", "one more sample"),
+            *("theirs / plain", f"peak MB, {FEW} → {MANY}", "ratio", "verdict"),
+        )
+        print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+        for case in cases:
+            results.append(run(case, arguments))
+            print(row(results[-1]), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(results), indent=1) + "\n", encoding="utf-8")
+    failed = [found["name"] for found in results if found["failures"]]
+    print(
+        f"\n{len(results) - len(failed)} of {len(results)} pass" + (f"; not: {', '.join(failed)}" * bool(failed))
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""How good and how fast a model is, next to its float original. Written apart from quantcli, to check it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from models import Case, Feed, feeds
+from sessions import first_float_output, input_dtypes, open_session
+
+ROUNDS_AT_LEAST = 30
+
+_MEASUREMENT_S = 0.001
+"""A timed measurement takes at least this long, repeated runs included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Outputs of a model against those of the float model, over all samples.
+
+    Attributes:
+        sqnr: Of the first float output, 10·log10(Σ ref² / Σ (ref − q)²) over all samples and elements; dB.
+        top1: Right answers among all, 0 to 1; None without labels.
+        float_top1: The same of the float model.
+        other: The case's metric for models without labels, 0 to 1; None with labels.
+    """
+
+    sqnr: float
+    top1: float | None = None
+    float_top1: float | None = None
+    other: float | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """Loss of top-1 in percentage points."""
+        if self.top1 is None or self.float_top1 is None:
+            return None
+        return 100 * (self.float_top1 - self.top1)
+
+
+def quality(case: Case, model: Path) -> Quality:
+    """Run the float model and ``model`` over all evaluation samples."""
+    reference, other = open_session(case.model), open_session(model)
+    output = first_float_output(reference)
+    judged = case.metric_output or output
+    wanted = list(dict.fromkeys([output, judged]))
+    signal = noise = 0.0
+    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    scores: list[float] = []
+    for feed in feeds(case.eval, case.complete, input_dtypes(reference)):
+        a = dict(zip(wanted, reference.run(wanted, feed), strict=True))
+        b = dict(zip(wanted, other.run(wanted, feed), strict=True))
+        x, y = (part[output].astype(np.float64) for part in (a, b))
+        signal += float((x**2).sum())
+        noise += float(((x - y) ** 2).sum())
+        if case.labels is not None:
+            answers.append((_classes(a[output]), _classes(b[output])))
+        else:
+            scores.append(_score(case.metric, a[judged], b[judged]))
+    sqnr = math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+    if case.labels is None:
+        return Quality(sqnr=sqnr, other=statistics.fmean(scores))
+    truth = np.load(case.labels)
+    right = [np.stack(side).reshape(truth.shape) == truth for side in zip(*answers, strict=True)]
+    return Quality(sqnr=sqnr, float_top1=float(right[0].mean()), top1=float(right[1].mean()))
+
+
+def _classes(values: np.ndarray) -> np.ndarray:
+    """Largest class; axis −1, or all axes where those after the class axis have one element each."""
+    flat = values.reshape(-1) if values.shape[-1] == 1 else values
+    return np.asarray(flat.argmax(axis=-1))
+
+
+def _score(metric: str, a: np.ndarray, b: np.ndarray) -> float:
+    if metric == "argmax agreement":
+        return float((a.argmax(-1) == b.argmax(-1)).mean())
+    if metric == "agreement at 0.5":
+        return float(((a > 0.5) == (b > 0.5)).mean())
+    x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
+    return float(x @ y / max(np.linalg.norm(x) * np.linalg.norm(y), np.finfo(np.float64).tiny))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Times of several models, measured in turn.
+
+    Attributes:
+        rounds: Rounds, each of which times every model once.
+        milliseconds: Median time of a run of each model.
+        ratios: (a, b) → median over rounds of a / b.
+        intervals: (a, b) → 95 % interval of that median, from order statistics.
+    """
+
+    rounds: int
+    milliseconds: dict[str, float]
+    ratios: dict[tuple[str, str], float]
+    intervals: dict[tuple[str, str], tuple[float, float]]
+
+
+def latency(models: Mapping[str, Path], case: Case, seconds: float, kept: int = 8) -> Latency:
+    """Time models in turn in one process, on one thread, for about ``seconds`` in all.
+
+    A round times every model once on the same sample; who goes first changes from round to round. The ratio of
+    two models is the median of their ratios within a round: what else the machine does hits both alike.
+    """
+    sessions = {name: open_session(path) for name, path in models.items()}
+    first = next(iter(sessions.values()))
+    samples = []
+    for feed in feeds(case.eval, case.complete, input_dtypes(first)):
+        samples.append(feed)
+        if len(samples) == kept:
+            break
+    names = list(sessions)
+    for name in names:
+        _timed(sessions[name], samples[0], 3)
+    fastest = min(min(_timed(sessions[name], samples[0], 1) for _ in range(3)) for name in names)
+    runs = max(1, math.ceil(_MEASUREMENT_S / fastest))
+    times: dict[str, list[float]] = {name: [] for name in names}
+    until = time.perf_counter() + seconds
+    index = 0
+    while index < ROUNDS_AT_LEAST or time.perf_counter() < until:
+        turn = index % len(names)
+        order = names[turn:] + names[:turn]
+        for name in order if index % 2 == 0 else reversed(order):
+            times[name].append(_timed(sessions[name], samples[index % len(samples)], runs))
+        index += 1
+    pairs = [(a, b) for a in names for b in names if a != b]
+    ratios = {(a, b): [x / y for x, y in zip(times[a], times[b], strict=True)] for a, b in pairs}
+    return Latency(
+        rounds=index,
+        milliseconds={name: 1000 * statistics.median(times[name]) for name in names},
+        ratios={pair: statistics.median(values) for pair, values in ratios.items()},
+        intervals={pair: _interval(values) for pair, values in ratios.items()},
+    )
+
+
+def _timed(session: Any, feed: Feed, runs: int) -> float:
+    started = time.perf_counter()
+    for _ in range(runs):
+        session.run(None, feed)
+    return (time.perf_counter() - started) / runs
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    """About 95 % interval of the median: order statistics n/2 ± 0.98·√n."""
+    ordered = sorted(values)
+    half = 0.98 * math.sqrt(len(ordered))
+    low = max(0, math.floor(len(ordered) / 2 - half))
+    high = min(len(ordered) - 1, math.ceil(len(ordered) / 2 + half) - 1)
+    return ordered[low], ordered[high]
+
+
+def file_bytes(model: Path) -> int:
+    """Size of a model with its external data."""
+    import onnx
+
+    proto = onnx.load(model, load_external_data=False)
+    places = {
+        entry.value
+        for tensor in proto.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return model.stat().st_size + sum((model.parent / place).stat().st_size for place in places)
+
+
+def as_json(value: Any) -> Any:
+    """Something that json can write."""
+    if hasattr(value, "__dataclass_fields__"):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {" / ".join(k) if isinstance(k, tuple) else k: as_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(v) for v in value]
+    if isinstance(value, Path):
+        return value.name
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)

@@ -1,0 +1,77 @@
+"""onnxruntime sessions for the benchmarks: one thread, nothing that spins, CPU."""
+
+from __future__ import annotations
+
+import collections
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+_NUMPY = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+
+# Operators whose time int8 kernels can win back, as onnxruntime calls them after its fusions.
+HEAVY = ("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
+
+
+def options(profile_prefix: str | None = None) -> ort.SessionOptions:
+    """One thread, no spinning, all optimizations; a profile where a prefix is given."""
+    found = ort.SessionOptions()
+    found.intra_op_num_threads = 1
+    found.inter_op_num_threads = 1
+    found.log_severity_level = 4
+    found.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    found.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if profile_prefix is not None:
+        found.enable_profiling = True
+        found.profile_file_prefix = profile_prefix
+    return found
+
+
+def open_session(model: Path, profile_prefix: str | None = None) -> ort.InferenceSession:
+    """A session on the CPU provider."""
+    return ort.InferenceSession(str(model), options(profile_prefix), providers=["CPUExecutionProvider"])
+
+
+def input_dtypes(session: ort.InferenceSession) -> dict[str, Any]:
+    """NumPy type of every input."""
+    return {entry.name: _NUMPY[entry.type] for entry in session.get_inputs()}
+
+
+def first_float_output(session: ort.InferenceSession) -> str:
+    """Name of the first output that holds floats."""
+    return next(entry.name for entry in session.get_outputs() if "float" in entry.type)
+
+
+def time_by_operator(model: Path, samples: list[dict[str, np.ndarray]], folder: Path) -> dict[str, float]:
+    """Seconds in kernels by operator type, by onnxruntime's own profile, warm-up left out."""
+    open_session(model).run(None, samples[0])
+    session = open_session(model, str(folder / "profile"))
+    for sample in samples:
+        session.run(None, sample)
+    profile = Path(session.end_profiling())
+    events = json.loads(profile.read_text(encoding="utf-8"))
+    profile.unlink()
+    found: collections.Counter[str] = collections.Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            found[event["args"]["op_name"]] += event["dur"] / 1e6
+    return dict(found)
+
+
+def heavy_share(times: dict[str, float]) -> float:
+    """Part of the kernel time that convolutions and matrix products take, 0 to 1."""
+    # Nodes that hold graphs (If, Loop) count their bodies twice; leave them out.
+    total = sum(seconds for op, seconds in times.items() if op not in ("If", "Loop", "Scan"))
+    return sum(times.get(op, 0.0) for op in HEAVY) / total if total else 0.0
