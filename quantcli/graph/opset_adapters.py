@@ -17,6 +17,8 @@ from quantcli.graph.opset_rewrite import CannotRaise, Rewriter
 
 Adapter = Callable[[Rewriter, ir.Node], None]
 
+_GROWS = "quantcli.grows"  # mark on a Resize that was an Upsample
+
 
 # Attributes that became inputs ------------------------------------------------------------------------
 
@@ -99,8 +101,9 @@ def _upsample_scales(rewriter: Rewriter, node: ir.Node) -> None:
 
 
 def _to_resize(rewriter: Rewriter, node: ir.Node) -> None:  # noqa: ARG001 — all adapters take both
-    """Upsample 9 is Resize 10 with scales ≥ 1."""
+    """Upsample 9 is Resize 10 with scales ≥ 1, also where they are computed."""
     node.op_type = "Resize"
+    node.meta[_GROWS] = True
 
 
 def _to_scatter_elements(rewriter: Rewriter, node: ir.Node) -> None:  # noqa: ARG001
@@ -115,22 +118,23 @@ def _resize(rewriter: Rewriter, node: ir.Node) -> None:
     an axis of scale 1 stays as it is.
     """
     source, scales = node.inputs[0], node.inputs[1]
-    nearest = node.attributes.get_string("mode", "nearest") == "nearest"
+    mode = rewriter.take(node, "mode")
+    nearest = mode is None or mode.as_string() == "nearest"
     roi = rewriter.constant(node, np.zeros(0, np.float32), "roi")
     factors = _constant_array(scales)
     rounding = "floor"
-    if nearest and factors is not None and factors.max(initial=1) <= 1:
+    may_shrink = nearest and not node.meta.pop(_GROWS, False)
+    if may_shrink and factors is not None and factors.max(initial=1) <= 1:
         rounding = "ceil"
-    elif nearest and (factors is None or factors.min(initial=1) < 1):
+    elif may_shrink and (factors is None or factors.min(initial=1) < 1):
         one = rewriter.constant(node, np.ones(1, np.float32), "one")
         shrink = rewriter.before(node, "Min", [scales, one])
         source = rewriter.before(node, "Resize", [source, roi, shrink], **_asymmetric("ceil"))
         scales = rewriter.before(node, "Max", [scales, one])
     for index, value in enumerate((source, roi, scales)):
         rewriter.set_input(node, index, value)
-    rewriter.set_attributes(node, coordinate_transformation_mode="asymmetric")
-    if nearest:
-        rewriter.set_attributes(node, **_asymmetric(rounding))
+    linear = {"coordinate_transformation_mode": "asymmetric", "mode": "linear"}
+    rewriter.set_attributes(node, **(_asymmetric(rounding) if nearest else linear))
 
 
 def _asymmetric(rounding: str) -> dict[str, str]:
@@ -153,9 +157,7 @@ def _softmax(rewriter: Rewriter, node: ir.Node) -> None:
 
     That is the same where at most one of the axes from ``axis`` on is not 1; else flatten and reshape back.
     """
-    attribute = node.attributes.get("axis")
-    if attribute is not None and attribute.is_ref():
-        raise CannotRaise("its attribute 'axis' comes from the call of a local function")
+    attribute = rewriter.take(node, "axis")
     axis = 1 if attribute is None else attribute.as_int()
     single = _single_axis(rewriter.shape(node.inputs[0]), axis)
     if single is not None:

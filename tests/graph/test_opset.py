@@ -166,13 +166,13 @@ def test_a_model_of_other_domains_only_gets_ai_onnx() -> None:
 
 FUNCTION = """
 <domain: "local", opset_import: ["" : 10]>
-act (a) => (b) {{ b = {body} }}
+act <axis> (a) => (b) {{ b = {body} }}
 """
 
 
 def with_function(body: str) -> onnx.ModelProto:
     header = '<ir_version: 8, opset_import: ["" : 10, "local" : 1]>\n'
-    graph = "g (float[1, 3, 2] x) => (float[] y) { y = local.act(x) }"
+    graph = "g (float[1, 3, 2] x) => (float[] y) { y = local.act<axis = 1>(x) }"
     message = onnx.parser.parse_model(header + graph + FUNCTION.format(body=body))
     message.graph.node[0].name = "n"
     return message
@@ -188,6 +188,12 @@ def test_local_functions_are_raised_with_the_model(body: str) -> None:
     given = {"x": np.random.default_rng(0).normal(size=(1, 3, 2)).astype(np.float32)}
     np.testing.assert_array_equal(run(subject, given)[0], run(message.SerializeToString(), given)[0])
     assert subject.ir.opset_imports == {"": 13, "local": 1}
+
+
+def test_attributes_from_the_call_of_a_function_are_not_guessed() -> None:
+    subject = load_model_bytes(with_function("Softmax<axis: int = @axis>(a)").SerializeToString())
+    with pytest.raises(UnsupportedModelError, match="'axis' comes from the call of a local function"):
+        upgrade_opset(subject, 13)
 
 
 def test_types_inside_functions_are_not_guessed() -> None:
