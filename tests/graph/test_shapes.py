@@ -167,3 +167,26 @@ def test_types_can_be_stated() -> None:
     state_types(subject, {"a": ("float16", ("N", 3, None))})
     assert known(subject)["a"] == ("float16", ("N", 3, None))
     assert known(subject)["x"] == ("float32", (2,))
+
+
+def test_a_later_operator_builds_on_what_a_body_yields() -> None:
+    subject = model(
+        """g (bool c, float[N, 3] x) => (float[] y) {
+            a = If <then_branch = t () => (float[] p) { p = Relu(x) },
+                    else_branch = e () => (float[] q) { q = Neg(x) }> (c)
+            b = Transpose(a)  y = Neg(b) }"""
+    )
+    infer_shapes(subject)
+    assert known(subject)["b"] == ("float32", (3, "N"))
+
+
+def test_large_constant_nodes_are_not_in_the_way() -> None:
+    tensor = onnx.numpy_helper.from_array(np.ones((64, 32), np.float32), "w")
+    message = proto("g (float[2, 64] x) => (float[] y) { c = Identity(x)  h = MatMul(c, w)  y = Neg(h) }")
+    for index, node in enumerate(message.graph.node):
+        node.name = f"n{index}"
+    message.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["w"], name="constant", value=tensor))
+    subject = load_model_bytes(message.SerializeToString())
+    infer_shapes(subject)
+    assert known(subject)["h"] == ("float32", (2, 32))
+    assert run(subject, {"x": np.ones((2, 64), np.float32)})[0].tolist() == np.full((2, 32), -64).tolist()
