@@ -98,10 +98,13 @@ def _groups(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
     """Up to ``size`` consecutive samples of the same shapes and types."""
     held: list[Sample] = []
     for sample in samples:
-        if held and (len(held) == size or not _alike(held[0], sample)):
+        if held and not _alike(held[0], sample):
             yield held
             held = []
         held.append(sample)
+        if len(held) == size:
+            yield held
+            held = []
     if held:
         yield held
 
@@ -198,11 +201,10 @@ class _Collection:
             alone = self._read([sample])
             if together is None or alone is None or not np.array_equal(alone.lengths, together.lengths):
                 return False
-            scale = np.maximum(np.abs(alone.minima[0]), np.abs(alone.maxima[0]))
-            scale = np.where(np.isfinite(scale), scale, 0) * _SAME
+            extremes = alone.extremes[0, :2]
+            scale = np.abs(np.where(np.isfinite(extremes), extremes, 0)).max(axis=0) * _SAME
             pairs = [
-                (alone.minima[0], together.minima[index], scale),
-                (alone.maxima[0], together.maxima[index], scale),
+                (extremes, together.extremes[index, :2], scale),
                 (alone.values[0], together.values[index], np.repeat(scale, alone.lengths + 1)),
             ]
             if not all(np.isclose(a, b, rtol=0, atol=atol, equal_nan=True).all() for a, b, atol in pairs):
@@ -225,8 +227,9 @@ class _Collection:
         if reading is None:
             for sample in samples:
                 self._take_exactly(sample)
-        elif np.isfinite(reading.sums).all() and not reading.infinite.any():
-            self._add(reading.minima, reading.maxima, reading.values, reading.lengths, reading.channels)
+        elif reading.finite:
+            extremes = reading.extremes
+            self._add(extremes[:, 0], extremes[:, 1], reading.values, reading.lengths, reading.channels)
         else:
             self._take_suspicious(samples, reading)
         if len(self._problems) >= MOST_PROBLEMS:
@@ -249,15 +252,17 @@ class _Collection:
 
     def _take_suspicious(self, samples: Sequence[Sample], reading: Reading) -> None:
         """Some sum or extreme is not finite."""
-        infinite = reading.infinite
+        infinite, empty = reading.infinite, reading.empty
         broken: np.ndarray = np.array(infinite)
         for row, sample in enumerate(samples):
             nans = np.zeros(broken.shape[1], dtype=np.bool_)
-            if np.isnan(reading.sums[row]).any():  # a NaN, or large finite values of both signs
+            if np.isnan(reading.extremes[row, 2]).any():  # a NaN, or large finite values of both signs
                 nans = self._inspector.measure(sample, self._observed).nans
             broken[row] |= nans
             self._judge(self._samples + row, sample, nans, infinite[row])
-        minima, maxima = (np.where(broken, np.float32(np.nan), part) for part in (reading.minima, reading.maxima))
+        neutral = np.where(broken, np.float32(np.nan), np.float32(np.inf))
+        minima = np.where(broken | empty, neutral, reading.extremes[:, 0])
+        maxima = np.where(broken | empty, -neutral, reading.extremes[:, 1])
         channels = reading.channels
         if channels.size == 2 * self._owner.size:
             channels = np.where(

@@ -13,12 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
 from quantcli.calibration.entropy import entropy_range
 from quantcli.calibration.profile import Profile
 from quantcli.calibration.squared_error import squared_error_range
 from quantcli.core.spec import QuantSpec
 from quantcli.core.stats import TensorStats
 from quantcli.errors import UsageError
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +106,9 @@ def estimate(stats: TensorStats, spec: QuantSpec, method: Method) -> Range:
         raise ValueError("ranges of activations are per tensor")
     if not stats.samples:
         return Range(min=0.0, max=0.0, clipped_fraction=0.0)
-    low, high = ESTIMATORS[method.name].function(stats, spec, method.parameter or 0.0)
+    bounds = ESTIMATORS[method.name].function(stats, spec, method.parameter or 0.0)
+    # Nothing observed is finer than float32, and rounding hides what the last bits of sums depend on.
+    low, high = (float(np.float32(bound)) for bound in np.clip(bounds, -_LARGEST, _LARGEST))
     low = min(0.0, max(low, stats.minimum))
     high = max(0.0, min(high, stats.maximum))
     return Range(min=low, max=high, clipped_fraction=_outside(stats, low, high))

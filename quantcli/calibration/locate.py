@@ -88,7 +88,8 @@ class Inspector:
         ]
         separator = np.full(1, np.nan, dtype=np.float32)
         minima = np.array([array.min(initial=np.inf) for array in arrays], dtype=np.float32)
-        minima = np.where([tensor.nonnegative for tensor in tensors], np.float32(0), minima)
+        bounded = [tensor.nonnegative and array.size > 0 for tensor, array in zip(tensors, arrays, strict=True)]
+        minima = np.where(bounded, np.float32(0), minima)
         maxima = np.array([array.max(initial=-np.inf) for array in arrays], dtype=np.float32)
         return Measured(
             minima=np.where(finite, minima, np.float32(np.nan))[None],

@@ -15,30 +15,32 @@ class Reading:
     """Measurements of T tensors in n samples.
 
     Attributes:
-        minima: float32 (n, T); +inf where a tensor has no elements.
-        maxima: float32 (n, T); −inf where a tensor has no elements.
-        sums: float32 (n, T); NaN wherever a tensor holds a NaN.
+        extremes: float32 (n, 3, T): minima, maxima and sums. A tensor without elements has maximum −inf; one
+            that holds a NaN has the sum NaN.
         values: float32 (n, Σ (lengths + 1)): sampled elements, a separator after each tensor's.
         lengths: int64 (T,): how many elements were sampled; the same in all samples of a run.
         channels: float32 (2·Σ channels,): minima of channels, then maxima.
     """
 
-    minima: np.ndarray
-    maxima: np.ndarray
-    sums: np.ndarray
+    extremes: np.ndarray
     values: np.ndarray
     lengths: np.ndarray
     channels: np.ndarray
 
     @property
+    def finite(self) -> bool:
+        """Whether nothing needs a closer look: no tensor is empty or holds NaN, Inf or huge values."""
+        return bool(np.isfinite(self.extremes).all())
+
+    @property
     def empty(self) -> np.ndarray:
         """Bool (n, T): tensors without elements."""
-        return np.asarray(self.minima > self.maxima)
+        return np.asarray(self.extremes[:, 0] > self.extremes[:, 1])
 
     @property
     def infinite(self) -> np.ndarray:
         """Bool (n, T): tensors that hold an infinity for certain; those with a NaN, too, may show it or not."""
-        return np.asarray((np.isinf(self.minima) | np.isinf(self.maxima)) & ~self.empty)
+        return np.asarray(np.isinf(self.extremes[:, :2]).any(axis=1) & ~self.empty)
 
 
 class Reader:
@@ -53,32 +55,34 @@ class Reader:
     def read(self, outputs: Mapping[str, np.ndarray], samples: int) -> Reading | None:
         """Rows of the outputs of one run of ``samples`` samples.
 
-        None where NaNs among the values hide how many each tensor has.
+        None where the number of channels has changed, or NaNs among the values hide how many there are of each
+        tensor.
         """
         parts = [self._split(outputs[group.output], group, samples) for group in self._layout.groups]
-        extremes, values = parts[0][0], parts[0][1]
-        if len(parts) > 1:
-            extremes = np.concatenate([part[0] for part in parts], axis=2)
-            values = np.concatenate([part[1] for part in parts], axis=1)
+        whole = [part for part in parts if part is not None]
+        if len(whole) < len(parts):
+            return None
+        extremes, values = whole[0][0], whole[0][1]
+        if len(whole) > 1:
+            extremes = np.concatenate([part[0] for part in whole], axis=2)
+            values = np.concatenate([part[1] for part in whole], axis=1)
         if not self._fits(values) and not self._measure(values[0]):
             return None
-        return Reading(
-            minima=extremes[:, 0],
-            maxima=extremes[:, 1],
-            sums=extremes[:, 2],
-            values=values,
-            lengths=self._lengths,
-            channels=parts[-1][2],
-        )
+        return Reading(extremes=extremes, values=values, lengths=self._lengths, channels=whole[-1][2])
 
     @staticmethod
     def _split(
         output: np.ndarray, group: ObserverGroup, samples: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Extremes (samples, 3, T), values (samples, any) and channels of one group."""
-        begin = 3 * group.tensors
-        end = begin + 2 * group.channels
-        channels = output[0, begin:end]
+        begin = end = 3 * group.tensors
+        channels = output[0, :0]
+        if group.channels:
+            middle = begin + group.channels
+            end = middle + 1 + group.channels + 1
+            if end > output.shape[1] or not np.isnan(output[0, [middle, end - 1]]).all():
+                return None
+            channels = np.concatenate((output[0, begin:middle], output[0, middle + 1 : end - 1]))
         if len(output) != samples:  # what does not depend on the batch counts for each of its samples
             output = np.broadcast_to(output, (samples, output.shape[1]))
         return output[:, :begin].reshape(samples, 3, group.tensors), output[:, end:], channels

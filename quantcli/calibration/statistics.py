@@ -162,4 +162,4 @@ def _kind(found: TensorStats) -> tuple[object, ...]:
 
 def _overlap_note(a: CalibrationStatistics, b: CalibrationStatistics) -> tuple[str, ...]:
     common = a.sample_digests.overlap(b.sample_digests)
-    return (f"{common} samples are in both of two merged calibrations and count twice",) if common else ()
+    return (f"samples that are in two of the merged calibrations, and count twice: {common}",) if common else ()

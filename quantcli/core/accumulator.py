@@ -17,12 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantcli.core.histogram import BINS, EMPTY, MIN_EXPONENT, Histogram, scalar_span, span
+from quantcli.core.histogram import BINS, EMPTY, Histogram, scalar_span, span
 from quantcli.core.stats import DECAY, MovingRange, TensorStats
 
 WINDOW = BINS + BINS // 4
 FLUSH_VALUES = 2**19
 CHUNK_VALUES = 2**15
+
+_IGNORED = np.finfo(np.float32).tiny  # not zero, and in bin 0 or 1 of every width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Accumulator:
         self._low = np.full(size, np.inf, dtype=np.float32)
         self._high = np.full(size, -np.inf, dtype=np.float32)
         self._average = np.zeros((2, size), dtype=np.float64)
-        self._exponent = np.full(size, MIN_EXPONENT, dtype=np.int64)
+        self._exponent = np.zeros(size, dtype=np.int64)
         self._base = np.zeros(size, dtype=np.int64)
         self._started = np.zeros(size, dtype=np.bool_)
         # One bin more than the windows takes what must not be counted.
@@ -191,10 +193,10 @@ class Accumulator:
         if self._layout is None:
             self._layout = _Layout(self._lengths, self._exponent, self._base)
         layout = self._layout
-        values[:, layout.separators] = 1  # any number that is not zero
+        values[:, layout.separators] = _IGNORED
         if broken is not None:
             ignored = broken[:, layout.owner]
-            values[ignored] = 1
+            values[ignored] = _IGNORED
         zeros = np.zeros(values.shape[1], dtype=np.int64)
         bins = self._scratch.bins(values.shape)
         step = max(1, min(255, CHUNK_VALUES // values.shape[1]))

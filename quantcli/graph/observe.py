@@ -73,8 +73,9 @@ class ObserverGroup:
     """The output for the tensors that have equally many rows.
 
     Attributes:
-        output: float32 (rows, 3·T + 2·C + Σ (length + 1)) for the group's T tensors: their minima, maxima and
-            sums; minima, then maxima of the channels; sampled values, a NaN after each tensor's.
+        output: float32 (rows, 3·T + 2·(C + 1) + Σ (length + 1)) for the group's T tensors: their minima, maxima
+            and sums; minima of the channels and a NaN, maxima of the channels and a NaN (nothing where C is 0);
+            sampled values, a NaN after each tensor's.
         tensors: T.
         channels: C, the number of channels of *all* groups' tensors together; 0 in all groups but one.
         per_sample: One row per sample; else one row per run.
@@ -234,7 +235,10 @@ class _Builder:
     def join(self, tensors: Sequence[_Measured], with_channels: Sequence[_Measured]) -> str:
         """An output with all measurements of ``tensors`` and the channels of ``with_channels``."""
         parts = [tensor.extremes[which] for which in range(3) for tensor in tensors]
-        parts += [tensor.channels[which] for which in range(2) for tensor in with_channels]
+        if with_channels:
+            separator = self._row_values(per_sample=False)[1]
+            for which in range(2):
+                parts += [*(tensor.channels[which] for tensor in with_channels), separator]
         parts += [value for tensor in tensors for value in tensor.values]
         joined = self.node("Concat", parts, axis=1)
         self.output(joined, ir.DataType.FLOAT)
