@@ -94,7 +94,8 @@ check: lint test ## Everything that must hold before a commit: lint, tests, gene
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure against onnxruntime.quantization
-	@$(PY) benchmarks/run.py
+	@status=0; for script in accuracy_and_speed calibration_cost; do \
+	    $(PY) benchmarks/$$script.py || status=1; echo; done; exit $$status
 
 .PHONY: samples
 samples: $(VENV)-samples/.made ## Train the sample models again (five minutes; downloads torch)

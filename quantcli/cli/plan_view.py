@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quantcli.cli.screen import Screen
+from quantcli.report.format import plural
 
 if TYPE_CHECKING:
     from quantcli.quantize.plan import NodePlan, Plan
@@ -22,7 +23,7 @@ def counts_sentence(plan: Plan) -> str:
 
     kernels = plan.count(Action.QUANTIZE)
     kinds = (
-        (kernels, "integer kernel" if kernels == 1 else "integer kernels"),
+        (kernels, plural(kernels, "integer kernel").partition(" ")[2]),
         (plan.count(Action.FUSE), "fused into them"),
         (plan.count(Action.PASSTHROUGH), "moving integers"),
     )
@@ -67,7 +68,7 @@ def show_plan(screen: Screen, plan: Plan, *, limit: int | None = None) -> None:
     if shown:
         screen.table(shown, head=("nodes", "operator", "code", "why in float"), indent=2)
     if len(shown) < len(rows):
-        screen.line(f"  … and {len(rows) - len(shown)} more reasons (-v shows them)")
+        screen.line(f"  … and {plural(len(rows) - len(shown), 'more reason')} (-v shows them)")
     if verbose:
         screen.line()
         screen.table(node_rows(plan), head=("node", "operator", "becomes", "why"), indent=2)
@@ -78,6 +79,7 @@ def _code(node: NodePlan) -> str:
 
 
 def _sentence(nodes: Sequence[NodePlan]) -> str:
-    """The cause that most of them share."""
+    """The cause that most of them share, as an example where they do not share one."""
     sentences = Counter(node.reason.sentence for node in nodes if node.reason is not None)
-    return sentences.most_common(1)[0][0]
+    commonest = sentences.most_common(1)[0][0]
+    return commonest if len(sentences) == 1 else f"for example: {commonest}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantcli.cli.plan_view import counts_sentence, show_plan
-from quantcli.report.format import decibel, size
+from quantcli.report.format import decibel, plural, size
 
 if TYPE_CHECKING:
     from quantcli.cli.screen import Screen
@@ -53,7 +53,7 @@ def _show_kernels(screen: Screen, kernels: KernelReport) -> None:
     if shown:
         screen.table(shown, head=("not fused", "why"), indent=2)
     if len(shown) < len(unfused):
-        screen.line(f"  … and {len(unfused) - len(shown)} more nodes that did not fuse (-v shows them)")
+        screen.line(f"  … and {plural(len(unfused) - len(shown), 'more node')} that did not fuse (-v shows them)")
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:
@@ -69,7 +69,7 @@ def _show_fidelity(screen: Screen, result: ConvertResult) -> None:
     shown = ranked if screen.settings.verbose else ranked[:_OUTPUTS_SHOWN]
     figures = ", ".join(f"{name} SQNR {decibel(value)}" for name, value in shown)
     if len(shown) < len(ranked):
-        figures += f", and {len(ranked) - len(shown)} better outputs"
+        figures += f", and {plural(len(ranked) - len(shown), 'better output')}"
     screen.fact("fidelity", f"{figures}, on {result.fidelity_on}")
     if result.report is not None and result.report.synthetic:
         screen.fact("", "SYNTHETIC: on made-up samples this says nothing about the model")
