@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quantcli.calibration import statistics as statistics_module
 from quantcli.calibration.collector import collect
-from quantcli.calibration.file_format import read_calibration, write_calibration
+from quantcli.calibration.file_format import load_statistics, save_statistics
 from quantcli.calibration.probe import ObservedTensor
 from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.data.fingerprint import Fingerprint
@@ -40,7 +40,7 @@ def calibrate(request: CalibrateRequest, progress: Progress) -> CalibrateResult:
     found = collect_statistics(
         source, request.data, request.run, request.target, progress, ignore_nonfinite=request.ignore_nonfinite
     )
-    write_calibration(found.statistics, output, overwrite=request.overwrite)
+    save_statistics(found.statistics, output, overwrite=request.overwrite)
     return CalibrateResult(
         output=output,
         statistics=found.statistics,
@@ -57,8 +57,8 @@ def merge(paths: Sequence[Path], output: Path, overwrite: bool) -> CalibrateResu
         StaleCalibrationError: K2xx, a file is unreadable, or the files do not belong together.
     """
     check_output(output, overwrite, inputs=paths)
-    merged = reduce(statistics_module.merge, (read_calibration(path) for path in paths))
-    write_calibration(merged, output, overwrite=overwrite)
+    merged = reduce(statistics_module.merge, (load_statistics(path) for path in paths))
+    save_statistics(merged, output, overwrite=overwrite)
     return CalibrateResult(output=output, statistics=merged, seconds=0.0, notes=merged.notes)
 
 

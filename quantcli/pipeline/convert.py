@@ -12,7 +12,7 @@ import numpy as np
 
 from quantcli._version import __version__
 from quantcli.calibration.estimators import Method, estimate, parse_method
-from quantcli.calibration.file_format import read_calibration
+from quantcli.calibration.file_format import load_statistics
 from quantcli.calibration.statistics import CalibrationStatistics, check_model
 from quantcli.core.spec import QuantSpec
 from quantcli.errors import ConfigError, ModelError, UsageError
@@ -169,7 +169,7 @@ def _write_plan(request: ConvertRequest, plan: Plan) -> None:
 def _statistics(request: ConvertRequest, source: FloatModel, progress: Progress) -> CalibrationStatistics:
     if request.calibration is None:
         return collect_statistics(source, request.data, request.run, request.recipe.target, progress).statistics
-    statistics = read_calibration(request.calibration)
+    statistics = load_statistics(request.calibration)
     check_model(statistics, source.digest)
     return statistics
 

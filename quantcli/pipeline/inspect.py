@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from pathlib import Path
 
-from quantcli.calibration.file_format import read_calibration
+from quantcli.calibration.file_format import MAGIC, load_statistics
 from quantcli.errors import DataError, QuantcliError
 from quantcli.graph.metadata import provenance
 from quantcli.graph.model_io import load_model, model_size
@@ -31,11 +30,11 @@ def inspect(path: Path, *, target: str) -> Inspection:
     """
     if not path.is_file():
         raise DataError("D103", f"'{path.name}' does not exist, or is no file", hint="check the path")
-    if zipfile.is_zipfile(path):
-        return _calibration(path)
     with path.open("rb") as file:
-        begin = file.read(64).lstrip()
-    if begin.startswith(b"{"):
+        begin = file.read(64)
+    if begin.startswith(MAGIC):
+        return _calibration(path)
+    if begin.lstrip().startswith(b"{"):
         return _text(path)
     return _model(path, target)
 
@@ -81,7 +80,7 @@ def _summary(plan: Plan) -> str:
 
 
 def _calibration(path: Path) -> Inspection:
-    statistics = read_calibration(path)
+    statistics = load_statistics(path)
     facts = {
         "model": statistics.model_digest,
         "samples": f"{statistics.samples}" + (" SYNTHETIC" if statistics.synthetic else ""),
