@@ -102,9 +102,7 @@ class Session:
         self.outputs = tuple(_spec(arg) for arg in self._session.get_outputs())
         self.output_names = tuple(spec.name for spec in self.outputs)
 
-    def run(
-        self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None
-    ) -> dict[str, np.ndarray]:
+    def run(self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Run once.
 
         Args:
