@@ -20,6 +20,7 @@ from quantcli.graph.edit import GraphEditor
 from quantcli.graph.metadata import provenance, set_provenance
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import model_size, save_model
+from quantcli.graph.shapes import forget_types
 from quantcli.graph.view import GraphView
 from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
@@ -215,6 +216,7 @@ def _emit(source: FloatModel, plan: Plan, solution: Solution, form: str) -> Onnx
     editor = GraphEditor(model)
     _EMITTERS[form](editor, source.view, plan, solution).emit()
     editor.finish()
+    forget_types(model, source.stated)
     return model
 
 

@@ -15,7 +15,7 @@ from quantcli.errors import ModelError, RuntimeFailure, UnsupportedModelError
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model, model_digest, model_size, save_model
 from quantcli.graph.prepare import prepare
-from quantcli.graph.shapes import infer_shapes, state_types, with_all_outputs
+from quantcli.graph.shapes import infer_shapes, state_types, stated_values, with_all_outputs
 from quantcli.graph.view import GraphView
 from quantcli.ops.targets import TARGETS
 from quantcli.runtime.session import Session, SessionSettings
@@ -41,6 +41,7 @@ class FloatModel:
         inputs: Inputs as the runtime states them.
         prepared: The graph after preparation for the target.
         view: Picture of it.
+        stated: Intermediate values whose types the file itself states.
         notes: What preparation did that the user should know.
     """
 
@@ -50,6 +51,7 @@ class FloatModel:
     inputs: tuple[InputSpec, ...]
     prepared: OnnxModel
     view: GraphView
+    stated: frozenset[str]
     notes: tuple[str, ...]
 
 
@@ -87,6 +89,7 @@ def load_float_model(path: Path, target: str, *, opset: int | None = None, threa
         inputs=tuple(InputSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in session.inputs),
         prepared=prepared,
         view=prepared.view(),
+        stated=stated_values(model),
         notes=notes,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from quantcli.core.dtypes import INT32
 from quantcli.core.spec import QuantParams
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import GraphView
@@ -29,6 +30,7 @@ class QdqEmitter:
         self.solution = solution
         self._params: dict[str, tuple[str, str]] = {}
         self._weights: dict[tuple[str, bytes], str] = {}
+        self._zeros: dict[tuple[str, tuple[int, ...]], str] = {}
         self._integer_inputs = frozenset(plan.integer_inputs)
 
     def emit(self) -> None:
@@ -129,17 +131,30 @@ class QdqEmitter:
         return (
             self.editor.add_initializer(f"{name}_quantized", values),
             self.editor.add_initializer(f"{name}_scale", params.scale),
-            self.editor.add_initializer(f"{name}_zero_point", params.zero_point),
+            self._zero_point(name, params),
         )
+
+    def _zero_point(self, name: str, params: QuantParams) -> str:
+        """Zero points of constants; those that are all 0 are stored once per type and length."""
+        zero = params.zero_point
+        if zero.any():
+            return self.editor.add_initializer(f"{name}_zero_point", zero)
+        key = (params.spec.dtype.name, zero.shape)
+        if key not in self._zeros:
+            size = "x".join(map(str, zero.shape)) or "scalar"
+            self._zeros[key] = self.editor.add_initializer(f"zeros_{params.spec.dtype.name}_{size}", zero)
+        return self._zeros[key]
 
     def dequantized_constant(self, name: str, values: np.ndarray, params: QuantParams) -> str:
         """DequantizeLinear of integers; equal integers of one name are stored once."""
         key = (name, values.tobytes() + params.scale.tobytes() + params.zero_point.tobytes())
         if key not in self._weights:
             value = self.editor.new_value_name(f"{name}_dequantized")
+            inputs = list(self.constant(name, values, params))
             self.editor.add_node(
                 "DequantizeLinear",
-                list(self.constant(name, values, params)),
+                # int32 has no other zero point than 0, which is the default; Gemm fuses only if weights state it
+                inputs[:2] if params.spec.dtype is INT32 else inputs,
                 [value],
                 name=f"{name}_DequantizeLinear",
                 attributes=None if params.spec.axis is None else {"axis": params.spec.axis},
