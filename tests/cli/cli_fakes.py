@@ -19,8 +19,12 @@ from quantcli.runtime.kernel_report import KernelReport
 
 
 def invoke(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    """Run the command line in this process."""
-    return CliRunner().invoke(cli, list(arguments), env=env)
+    """Run the command line in this process, standard output and standard error apart."""
+    try:
+        runner = CliRunner(mix_stderr=False)
+    except TypeError:  # they always are from click 8.2 on
+        runner = CliRunner()
+    return runner.invoke(cli, list(arguments), env=env)
 
 
 def plan() -> Plan:
