@@ -74,3 +74,12 @@ def test_every_code_in_the_guide_exists():
 
     text = (ROOT / "docs/guide.md").read_text("utf-8")
     assert set(re.findall(r"\b[A-Z]\d{3}\b", text)) <= set(topics())
+
+
+def test_the_guide_knows_the_methods_and_their_default():
+    from quantcli.calibration.estimators import ESTIMATORS
+    from quantcli.quantize.recipe import Recipe
+
+    text = (ROOT / "docs/guide.md").read_text("utf-8")
+    assert f"- `{Recipe().method}`, the default" in text
+    assert set(re.findall(r"--method ([\w-]+)", text)) <= set(ESTIMATORS)
