@@ -140,6 +140,15 @@ def test_an_unwritable_folder_is_an_output_error(folder):
 
 
 @posix
+def test_a_disk_without_room_is_an_output_error_and_leaves_nothing(folder):
+    before = names(folder)
+    done = shell(folder, "ulimit -f 1; export PYTHONDONTWRITEBYTECODE=1; quantcli calibrate m.onnx --data d.npz")
+    assert done.returncode == 4, done.stderr
+    assert "error[O103]" in done.stderr
+    assert names(folder) == before
+
+
+@posix
 def test_a_full_standard_output_is_an_output_error(folder):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
