@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -79,6 +80,19 @@ def test_three_commands_make_a_judged_model(folder):
     )
     assert done.returncode == 0, done.stderr
     assert names(folder) == ["d.npz", "e.npz", "m.calib", "m.int8.onnx", "m.onnx", "r.md"]
+
+
+def test_calibrations_of_parts_are_joined(folder):
+    for part in "de":
+        assert (
+            quantcli(folder, "calibrate", "m.onnx", "--data", f"{part}.npz", "-o", f"{part}.calib").returncode == 0
+        )
+    done = quantcli(folder, "calibrate", "--merge", "d.calib", "e.calib", "-o", "all.calib", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["samples"] == 48
+    twice = quantcli(folder, "calibrate", "--merge", "d.calib", "d.calib", "-o", "twice.calib")
+    assert twice.returncode == 3
+    assert twice.stderr.startswith("error[K206]")
 
 
 def test_off_a_terminal_nothing_is_drawn_and_streams_are_apart(folder):
