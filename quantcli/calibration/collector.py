@@ -134,6 +134,7 @@ class _Collection:
     ) -> None:
         self._model, self._make_session, self._strict = model, make_session, strict
         self._notes: list[str] = []
+        self._view = model.view()
         self._choose(tensors)
         self._inspector = Inspector(model, make_session)
         self.batched = len(first) > 1 and self._open(first) and self._apart(first)
@@ -162,9 +163,9 @@ class _Collection:
 
     def _choose(self, tensors: Sequence[ObservedTensor]) -> None:
         """Sort out what can be observed, and which outputs are watched besides."""
-        outputs = self._model.view().outputs
+        outputs = self._view.outputs
         names = [tensor.name for tensor in tensors]
-        self._types = element_types(self._model, [*names, *outputs], self._make_session)
+        self._types = element_types(self._model, self._view, [*names, *outputs], self._make_session)
         unique = {tensor.name: tensor for tensor in tensors}
         self._tensors = [unique[name] for name in sorted(unique) if self._types[name] in FLOATS]
         for name in sorted(set(unique) - {tensor.name for tensor in self._tensors}):
@@ -176,6 +177,7 @@ class _Collection:
         """Make the session with observers; False where the shapes forbid batches."""
         planned = plan_observation(
             self._model,
+            self._view,
             self._tensors,
             self._types,
             first,

@@ -74,13 +74,15 @@ def joined(samples: Sequence[Sample]) -> Sample:
     return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def element_types(model: OnnxModel, names: Sequence[str], make_session: MakeSession) -> dict[str, str]:
+def element_types(
+    model: OnnxModel, view: GraphView, names: Sequence[str], make_session: MakeSession
+) -> dict[str, str]:
     """Element types (numpy names) of the values ``names``; onnxruntime is asked where the model does not say.
 
     Raises:
         ValueError: One of them is no value of the main graph.
     """
-    tensors = model.view().tensors
+    tensors = view.tensors
     missing = [name for name in names if name not in tensors]
     if missing:
         raise ValueError(f"there is no value '{missing[0]}'")
@@ -94,6 +96,7 @@ def element_types(model: OnnxModel, names: Sequence[str], make_session: MakeSess
 
 def plan_observation(
     model: OnnxModel,
+    view: GraphView,
     tensors: Sequence[ObservedTensor],
     types: Mapping[str, str],
     samples: Sequence[Sample],
@@ -105,6 +108,7 @@ def plan_observation(
 
     Args:
         model: Float model.
+        view: Its picture.
         tensors: Float tensors.
         types: Element types of all of them.
         samples: The first batch: one sample, or several of the same shapes.
@@ -115,7 +119,6 @@ def plan_observation(
         Those with a row per sample first, else in the order given; None when the shapes say that samples of a
         batch do not stay apart.
     """
-    view = model.view()
     bounded = nonnegative(view)
     names = [*(tensor.name for tensor in tensors), *extremes_only]
     feeds = [samples[0], joined(samples)] if len(samples) > 1 else [samples[0]]
