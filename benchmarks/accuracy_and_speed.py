@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,19 @@ class Result:
     sizes: dict[str, float] = field(default_factory=dict)
     latency: Latency | None = None
     failures: list[str] = field(default_factory=list)
+
+    @property
+    def refused(self) -> str | None:
+        """The code with which quantcli says that it cannot quantize this model; None where it did, or crashed."""
+        found = re.match(r"\w+: error\[(M\d+)\]", self.errors.get(OURS, ""))
+        return found and found[1]
+
+    @property
+    def verdict(self) -> str:
+        """PASS, FAIL and why, or refused."""
+        if self.refused:
+            return f"refused ({self.refused})"
+        return "FAIL: " + "; ".join(self.failures) if self.failures else "PASS"
 
 
 def quantcli(*arguments: str | Path) -> tuple[int, str, float]:
@@ -123,7 +137,7 @@ def measure(result: Result, folder: Path, seconds: float) -> None:
     """Quality, size and time of what was made."""
     case = result.case
     dtypes = input_dtypes(open_session(case.model))
-    samples = list(islice(feeds(case.eval, case.complete, dtypes), 20))
+    samples = list(islice(feeds(case.eval, case.complete, dtypes), 40))
     result.share = heavy_share(time_by_operator(case.model, samples, folder))
     for maker, path in list(result.files.items()):
         try:
@@ -139,6 +153,8 @@ def measure(result: Result, folder: Path, seconds: float) -> None:
 
 def judge(result: Result) -> None:
     """Which conditions do not hold."""
+    if result.refused:
+        return
     for maker in (OURS, QOPERATOR):
         if maker in result.errors:
             result.failures.append(f"no model: {maker}")
@@ -183,7 +199,7 @@ def row(result: Result) -> str:
         milliseconds,
         three(timed),
         against,
-        "PASS" if not result.failures else "FAIL: " + "; ".join(result.failures),
+        result.verdict,
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -229,16 +245,16 @@ def main() -> int:
     for result in results:
         for maker in (OURS, QOPERATOR, THEIRS):
             for note in [*result.notes.get(maker, []), *filter(None, [result.errors.get(maker)])]:
-                print(f"* {result.case.name}, {maker}: {note}")
+                print(f"* {result.case.name}, {maker}: {note.splitlines()[0]}")
     if arguments.json:
         arguments.json.write_text(
             json.dumps(as_json([vars(r) for r in results]), indent=1) + "\n", encoding="utf-8"
         )
     failed = [result.case.name for result in results if result.failures]
-    print(
-        f"\n{len(results) - len(failed)} of {len(results)} models pass"
-        + (f"; not: {', '.join(failed)}" if failed else "")
-    )
+    refused = [result.case.name for result in results if result.refused]
+    print(f"\n{len(results) - len(failed) - len(refused)} of {len(results)} models pass")
+    for what, names in (("failed", failed), ("refused", refused)):
+        print(f"{what}: {', '.join(names) or 'none'}")
     return 1 if failed else 0
 
 

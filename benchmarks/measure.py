@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -106,8 +107,9 @@ class Latency:
 def latency(models: Mapping[str, Path], case: Case, seconds: float, kept: int = 8) -> Latency:
     """Time models in turn in one process, on one thread, for about ``seconds`` in all.
 
-    A round times every model once on the same sample; who goes first changes from round to round. The ratio of
-    two models is the median of their ratios within a round: what else the machine does hits both alike.
+    A round times every model once on the same sample, in random order. The ratio of two models is the median of
+    their ratios within a round: what else the machine does hits both alike. Processor time of the thread, not
+    wall time: with one thread they are the same on a quiet machine, and on a busy one waiting does not count.
     """
     sessions = {name: open_session(path) for name, path in models.items()}
     first = next(iter(sessions.values()))
@@ -122,12 +124,11 @@ def latency(models: Mapping[str, Path], case: Case, seconds: float, kept: int = 
     fastest = min(min(_timed(sessions[name], samples[0], 1) for _ in range(3)) for name in names)
     runs = max(1, math.ceil(_MEASUREMENT_S / fastest))
     times: dict[str, list[float]] = {name: [] for name in names}
+    order = random.Random(0)
     until = time.perf_counter() + seconds
     index = 0
     while index < ROUNDS_AT_LEAST or time.perf_counter() < until:
-        turn = index % len(names)
-        order = names[turn:] + names[:turn]
-        for name in order if index % 2 == 0 else reversed(order):
+        for name in order.sample(names, len(names)):
             times[name].append(_timed(sessions[name], samples[index % len(samples)], runs))
         index += 1
     pairs = [(a, b) for a in names for b in names if a != b]
@@ -141,10 +142,10 @@ def latency(models: Mapping[str, Path], case: Case, seconds: float, kept: int = 
 
 
 def _timed(session: Any, feed: Feed, runs: int) -> float:
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(runs):
         session.run(None, feed)
-    return (time.perf_counter() - started) / runs
+    return (time.thread_time() - started) / runs
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

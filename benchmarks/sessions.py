@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +56,28 @@ def first_float_output(session: ort.InferenceSession) -> str:
 
 
 def time_by_operator(model: Path, samples: list[dict[str, np.ndarray]], folder: Path) -> dict[str, float]:
-    """Seconds in kernels by operator type, by onnxruntime's own profile, warm-up left out."""
-    open_session(model).run(None, samples[0])
+    """Microseconds in kernels by operator type, by onnxruntime's own profile.
+
+    The median over the samples of every node, so that the first runs and interruptions do not count.
+    """
     session = open_session(model, str(folder / "profile"))
     for sample in samples:
         session.run(None, sample)
     profile = Path(session.end_profiling())
     events = json.loads(profile.read_text(encoding="utf-8"))
     profile.unlink()
-    found: collections.Counter[str] = collections.Counter()
+    times: collections.defaultdict[tuple[str, str], list[float]] = collections.defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            found[event["args"]["op_name"]] += event["dur"] / 1e6
+            times[event["args"]["op_name"], event["name"]].append(event["dur"])
+    found: collections.Counter[str] = collections.Counter()
+    for (op_type, _), values in times.items():
+        found[op_type] += statistics.median(values)
     return dict(found)
 
 
 def heavy_share(times: dict[str, float]) -> float:
     """Part of the kernel time that convolutions and matrix products take, 0 to 1."""
     # Nodes that hold graphs (If, Loop) count their bodies twice; leave them out.
-    total = sum(seconds for op, seconds in times.items() if op not in ("If", "Loop", "Scan"))
+    total = sum(spent for op, spent in times.items() if op not in ("If", "Loop", "Scan"))
     return sum(times.get(op, 0.0) for op in HEAVY) / total if total else 0.0
