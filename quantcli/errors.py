@@ -127,8 +127,7 @@ ERROR_CODES: dict[str, str] = {
     "FILE.py:FUNCTION, MODULE:FUNCTION or random:COUNT in the place of PATH.",
     "D102": "An option of a data specification is unknown, has a wrong value, or does not apply to this kind "
     "of data.",
-    "D103": "A file or directory of samples does not exist, cannot be read, or is of no kind that quantcli "
-    "reads.",
+    "D103": "A file or directory of samples does not exist, cannot be read, or is of no kind that quantcli reads.",
     "D104": "A file of samples is damaged, changed while it was read, or is not what its name says.",
     "D105": "An array holds Python objects or records. quantcli never unpickles: a pickle can run any code.",
     "D106": "The data holds no samples.",

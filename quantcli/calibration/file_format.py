@@ -26,6 +26,7 @@ import numpy as np
 
 from quantcli.calibration.convergence import RangeHistory
 from quantcli.calibration.statistics import CalibrationStatistics
+from quantcli.calibration.trial import TrialInput
 from quantcli.core.histogram import Histogram
 from quantcli.core.stats import MovingRange, TensorStats
 from quantcli.data.overlap import SampleDigests
@@ -50,6 +51,7 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ("average_low", "<f8"),
     ("average_high", "<f8"),
     ("average_samples", "<i8"),
+    ("amplitudes", "<f8"),
     ("channel_axis", "<i4"),
     ("channels", "<i4"),
 )
@@ -87,6 +89,7 @@ def encode(statistics: CalibrationStatistics) -> bytes:
     header = {
         "arrays": [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()],
         "data_fingerprint": statistics.data_fingerprint,
+        "inputs": [[e.name, e.dtype, list(e.shape), e.low, e.high] for e in statistics.inputs],
         "dtypes": [found.dtype for found in statistics.tensors.values()],
         "model_digest": statistics.model_digest,
         "notes": list(statistics.notes),
@@ -179,6 +182,7 @@ def _row(found: TensorStats) -> dict[str, float]:
         "average_low": average.low,
         "average_high": average.high,
         "average_samples": average.samples,
+        "amplitudes": found.amplitudes,
         "channel_axis": -1 if found.channel_axis is None else found.channel_axis,
         "channels": 0 if found.channel_minimum is None else found.channel_minimum.size,
     }
@@ -223,6 +227,7 @@ def _statistics(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
             maximum=row["maximum"],
             histogram=Histogram(exponent=row["exponent"], first=row["first"], counts=counts, zeros=row["zeros"]),
             average=MovingRange(samples=row["average_samples"], low=row["average_low"], high=row["average_high"]),
+            amplitudes=row["amplitudes"],
             channel_axis=row["channel_axis"] if with_channels else None,
             channel_minimum=arrays["channel_minimum"][part] if with_channels else None,
             channel_maximum=arrays["channel_maximum"][part] if with_channels else None,
@@ -239,5 +244,9 @@ def _statistics(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
             maximum=arrays["history_maximum"],
         ),
         sample_digests=SampleDigests(values=arrays["sample_digests"]),
+        inputs=tuple(
+            TrialInput(name=name, dtype=dtype, shape=tuple(shape), low=low, high=high)
+            for name, dtype, shape, low, high in header["inputs"]
+        ),
         notes=tuple(header["notes"]),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from quantcli.calibration.convergence import Convergence, RangeHistory, assess
+from quantcli.calibration.trial import TrialInput
 from quantcli.core import stats
 from quantcli.core.stats import TensorStats
 from quantcli.data.overlap import SampleDigests
@@ -46,6 +47,7 @@ class CalibrationStatistics:
         tensors: Statistics by tensor name, in order of the names; read-only.
         history: Ranges on the way, for the verdict on convergence; columns in the same order.
         sample_digests: Which samples, for finding overlaps with other data.
+        inputs: Form of the first sample, for a trial run of what is made of the model.
         notes: What the user should know.
     """
 
@@ -56,6 +58,7 @@ class CalibrationStatistics:
     tensors: Mapping[str, TensorStats]
     history: RangeHistory
     sample_digests: SampleDigests = NO_DIGESTS
+    inputs: tuple[TrialInput, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -73,6 +76,7 @@ class CalibrationStatistics:
         data_fingerprint: str,
         synthetic: bool,
         sample_digests: SampleDigests = NO_DIGESTS,
+        inputs: tuple[TrialInput, ...] = (),
         notes: tuple[str, ...] = (),
     ) -> CalibrationStatistics:
         """Say of which model and data ``collected`` is; ``notes`` go before its own."""
@@ -84,6 +88,7 @@ class CalibrationStatistics:
             tensors=collected.tensors,
             history=collected.history,
             sample_digests=sample_digests,
+            inputs=inputs,
             notes=(*notes, *collected.notes),
         )
 
@@ -136,6 +141,7 @@ def merge(a: CalibrationStatistics, b: CalibrationStatistics) -> CalibrationStat
         tensors={name: stats.merge(found, b.tensors[name]) for name, found in a.tensors.items()},
         history=a.history.followed_by(b.history),
         sample_digests=a.sample_digests | b.sample_digests,
+        inputs=a.inputs or b.inputs,
         notes=tuple(dict.fromkeys((*a.notes, *b.notes, *_overlap_note(a, b)))),
     )
 

@@ -93,7 +93,7 @@ Examples:
 @target_option(_HOW)
 @option(
     "--method",
-    default="minmax",
+    default="capped",
     show_default=True,
     metavar="NAME[:VALUE]",
     section=_HOW,

@@ -55,6 +55,7 @@ class Accumulator:
         self._low = np.full(size, np.inf, dtype=np.float32)
         self._high = np.full(size, -np.inf, dtype=np.float32)
         self._average = np.zeros((2, size), dtype=np.float64)
+        self._amplitudes = np.zeros(size, dtype=np.float64)
         self._exponent = np.zeros(size, dtype=np.int64)
         self._base = np.zeros(size, dtype=np.int64)
         self._started = np.zeros(size, dtype=np.bool_)
@@ -120,6 +121,7 @@ class Accumulator:
                         low=float(self._average[0, index]),
                         high=float(self._average[1, index]),
                     ),
+                    amplitudes=float(self._amplitudes[index]),
                     channel_axis=axis,
                     channel_minimum=None if axis is None else self._channel_low[channels],
                     channel_maximum=None if axis is None else self._channel_high[channels],
@@ -140,6 +142,8 @@ class Accumulator:
         self._nonfinite += broken.sum(axis=0)
         self._samples += seen.sum(axis=0)
         self._average_rows(rows, seen)
+        for row in np.where(seen, np.maximum(-rows[:, 0], rows[:, 1]), 0):
+            self._amplitudes += row
         low = np.fmin.reduce(rows[:, 0], axis=0, initial=np.inf)
         high = np.fmax.reduce(rows[:, 1], axis=0, initial=-np.inf)
         self._grow(np.minimum(self._low, low), np.maximum(self._high, high))

@@ -10,7 +10,7 @@
   makes it mergeable: what was seen first counts d^n of what n samples more leave of it.
 
 Invariant: ``merge(a, b)`` equals observing b's samples after a's: bit for bit in everything but the moving
-average, which is equal up to the rounding of float64.
+average and the sum of amplitudes, which are equal up to the rounding of float64.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class TensorStats:
         maximum: Largest element, −inf of no samples.
         histogram: Of a strided subsample, weighted; spans the extremes exactly.
         average: Moving average of per-sample extremes.
+        amplitudes: Sum over the samples of max |x|; the mean amplitude is ``amplitudes / samples``.
         channel_axis: The axis of ``channel_minimum``; None where channels were not looked at.
         channel_minimum: float32 (channels,) smallest element of each channel, +inf of no samples; read-only.
         channel_maximum: float32 (channels,) largest element.
@@ -83,6 +84,7 @@ class TensorStats:
     maximum: float = -math.inf
     histogram: Histogram = EMPTY
     average: MovingRange = field(default_factory=MovingRange)
+    amplitudes: float = 0.0
     channel_axis: int | None = None
     channel_minimum: np.ndarray | None = None
     channel_maximum: np.ndarray | None = None
@@ -112,6 +114,11 @@ class TensorStats:
         return self.histogram.total
 
     @property
+    def mean_amplitude(self) -> float:
+        """Mean over the samples of max |x|; 0 of none."""
+        return self.amplitudes / self.samples if self.samples else 0.0
+
+    @property
     def mean(self) -> float:
         """Mean of the elements; 0 of none."""
         return self._moments()[0]
@@ -138,7 +145,7 @@ class TensorStats:
         channels = [None if c is None else c.tobytes() for c in (self.channel_minimum, self.channel_maximum)]
         return (
             *(self.dtype, self.samples, self.nonfinite, self.minimum, self.maximum),
-            *(self.histogram, self.average, self.channel_axis, *channels),
+            *(self.histogram, self.average, self.amplitudes, self.channel_axis, *channels),
         )
 
 
@@ -158,6 +165,7 @@ def merge(a: TensorStats, b: TensorStats) -> TensorStats:
         maximum=max(a.maximum, b.maximum),
         histogram=histogram.merge(a.histogram, b.histogram),
         average=a.average.followed_by(b.average),
+        amplitudes=a.amplitudes + b.amplitudes,
         channel_axis=a.channel_axis,
         channel_minimum=_joined(a.channel_minimum, b.channel_minimum, np.minimum),
         channel_maximum=_joined(a.channel_maximum, b.channel_maximum, np.maximum),

@@ -76,9 +76,7 @@ def _like(rewriter: Rewriter, node: ir.Node, value: float, role: str, shape: Seq
     """A constant of the element type of the node's first input; float16 rounds what is too large to inf."""
     dtype = rewriter.dtype(node.inputs[0])
     if dtype is None:
-        raise CannotRaise(
-            f"the element type of '{node.inputs[0].name if node.inputs[0] else ''}' is not known"
-        )
+        raise CannotRaise(f"the element type of '{node.inputs[0].name if node.inputs[0] else ''}' is not known")
     with np.errstate(over="ignore"):
         array = np.full(shape, value, np.float32).astype(dtype.numpy())
     return rewriter.constant(node, array, role)

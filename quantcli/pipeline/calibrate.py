@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -13,6 +13,8 @@ from quantcli.calibration.collector import collect
 from quantcli.calibration.file_format import load_statistics, save_statistics
 from quantcli.calibration.probe import ObservedTensor
 from quantcli.calibration.statistics import CalibrationStatistics
+from quantcli.calibration.trial import TrialInput, describe
+from quantcli.data.base import Sample
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.errors import ModelError
 from quantcli.graph.model import OnnxModel
@@ -93,6 +95,7 @@ def collect_statistics(
         )
     dataset = open_samples(data, source.inputs)
     fingerprint = Fingerprint()
+    forms: list[TrialInput] = []
     settings = SessionSettings(threads=run.threads, providers=run.providers)
 
     def make_session(model: OnnxModel) -> Session:
@@ -103,7 +106,7 @@ def collect_statistics(
     collected = collect(
         source.prepared,
         [ObservedTensor(name=name) for name in names],
-        fingerprint.watch(dataset),
+        _first_described(fingerprint.watch(dataset), forms),
         make_session=make_session,
         batch_size=run.batch_size or 1,
         progress=progress,
@@ -117,6 +120,15 @@ def collect_statistics(
         data_fingerprint=fingerprint.hexdigest(),
         synthetic=dataset.synthetic,
         sample_digests=fingerprint.digests,
+        inputs=tuple(forms),
         notes=dataset.notes,
     )
     return Swept(statistics=statistics, seconds=seconds)
+
+
+def _first_described(samples: Iterable[Sample], forms: list[TrialInput]) -> Iterator[Sample]:
+    """The samples; the form of the first one goes into ``forms`` as it passes."""
+    for number, sample in enumerate(samples):
+        if number == 0:
+            forms.extend(describe(sample))
+        yield sample

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from quantcli._version import __version__
 from quantcli.calibration.estimators import Method, estimate, parse_method
 from quantcli.calibration.file_format import load_statistics
 from quantcli.calibration.statistics import CalibrationStatistics, check_model
+from quantcli.calibration.trial import made_up
 from quantcli.core.spec import QuantSpec
 from quantcli.errors import ConfigError, ModelError, UsageError
 from quantcli.graph.edit import GraphEditor
@@ -26,7 +25,6 @@ from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.pipeline.calibrate import collect_statistics
 from quantcli.pipeline.reporting import check_reports, convert_report, write_reports
-from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
@@ -72,7 +70,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     model = _emit(source, plan, solution, request.format)
     _stamp(model, source, statistics, request, plan)
     with runnable(model) as loadable:
-        kernels = verify(loadable, source, plan, _first_sample(request, source), threads=request.run.threads)
+        kernels = verify(loadable, source, plan, made_up(statistics.inputs), threads=request.run.threads)
     files = save_model(model, output, overwrite=request.overwrite)
     _write_plan(request, plan)
     data, fidelity_on = _quick_data(request)
@@ -250,14 +248,6 @@ def _stamp(
             "format": request.format,
         },
     )
-
-
-def _first_sample(request: ConvertRequest, source: FloatModel) -> dict[str, np.ndarray] | None:
-    """A sample to run the result on, before it is written."""
-    for options in (request.data, request.eval_data):
-        if options.specs:
-            return dict(next(iter(open_samples(options, source.inputs))))
-    return None
 
 
 def _quick_data(request: ConvertRequest) -> tuple[DataOptions | None, str]:

@@ -29,7 +29,7 @@ class Recipe:
         weight_dtype: Integer type of weights.
         symmetric: Whether activations have a fixed zero point.
         per_channel: Whether weights have a scale per output channel.
-        method: Range method, as text ("minmax", "percentile:99.999", …).
+        method: Range method, as text ("capped", "minmax", "percentile:99.999", …).
         include: Selectors; when given, only matching nodes are quantized.
         exclude: Selectors of nodes left in float; stronger than ``include``.
     """
@@ -39,7 +39,7 @@ class Recipe:
     weight_dtype: QType = INT8
     symmetric: bool = False
     per_channel: bool = True
-    method: str = "minmax"
+    method: str = "capped"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 

@@ -79,6 +79,7 @@ def by_hand(model: OnnxModel, samples: Sequence[Sample], name: str, *, nonnegati
         maximum=max(highs),
         histogram=histogram.of(sampled, weight=stride, minimum=min(lows), maximum=max(highs)),
         average=MovingRange(samples=len(samples), low=low, high=high),
+        amplitudes=sum(max(-a, b) for a, b in zip(lows, highs, strict=True)),
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantcli.calibration.entropy import BINS_PER_LEVEL, SMOOTHING, _Divergence
-from quantcli.calibration.estimators import ESTIMATORS, Method, estimate, parse_method
+from quantcli.calibration.estimators import ESTIMATORS, Method, Range, estimate, parse_method
 from quantcli.calibration.profile import Profile
 from quantcli.calibration.squared_error import squared_error_range
 from quantcli.core import affine, histogram
 from quantcli.core.dtypes import INT8, UINT8
 from quantcli.core.spec import QuantSpec
-from quantcli.core.stats import MovingRange, TensorStats
+from quantcli.core.stats import MovingRange, TensorStats, merge
 from quantcli.errors import UsageError
 
 ASYMMETRIC = QuantSpec(dtype=UINT8)
@@ -23,6 +24,8 @@ SYMMETRIC = QuantSpec(dtype=INT8, symmetric=True)
 UNSIGNED_SYMMETRIC = QuantSpec(dtype=UINT8, symmetric=True)
 SPECS = [ASYMMETRIC, SYMMETRIC, UNSIGNED_SYMMETRIC]
 METHODS = [*ESTIMATORS, "percentile:90", "percentile:100", "sigma:2"]
+PER_SAMPLE = ("capped", "moving-average")
+"""Methods that depend on how values are split into samples, by definition."""
 
 rng = np.random.default_rng(7)
 NORMAL = rng.normal(size=50_000).astype(np.float32)
@@ -38,6 +41,7 @@ def observed(values: np.ndarray) -> TensorStats:
         maximum=high,
         histogram=histogram.of(values),
         average=MovingRange(samples=1, low=low * 0.01, high=high * 0.01),
+        amplitudes=max(-low, high),
     )
 
 
@@ -98,11 +102,9 @@ def test_channels_are_refused() -> None:
         estimate(observed(NORMAL), QuantSpec(dtype=INT8, axis=0), Method())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in PER_SAMPLE])
 @pytest.mark.parametrize("spec", SPECS)
 def test_merged_statistics_give_the_range_of_all_values(method: str, spec: QuantSpec) -> None:
-    if method == "moving-average":
-        pytest.skip("depends on the order of samples by definition")
     halves = [observed(OUTLIERS[::2]), observed(OUTLIERS[1::2])]
     whole = observed(OUTLIERS)
     joined = TensorStats(
@@ -309,3 +311,23 @@ def test_wrong_methods_are_refused(text: str, message: str) -> None:
 
 def test_every_method_says_in_one_sentence_what_it_does() -> None:
     assert all(item.summary.endswith(".") and item.name == name for name, item in ESTIMATORS.items())
+
+
+# Capped -----------------------------------------------------------------------------------------------
+
+
+def test_one_unusual_sample_does_not_stretch_a_capped_range() -> None:
+    usual, unusual = observed(np.array([-1.0, 2.0])), observed(np.array([-3.0, 18.0]))
+    stats = reduce(merge, [usual, usual, usual, unusual])
+    # The mean of max |x| is (2 + 2 + 2 + 18) / 4 = 6.
+    assert ends(estimate(stats, ASYMMETRIC, parse_method("capped"))) == (-3.0, 12.0)
+    assert ends(estimate(stats, ASYMMETRIC, parse_method("capped:1"))) == (-3.0, 6.0)
+
+
+def test_samples_alike_are_not_capped() -> None:
+    stats = reduce(merge, [observed(np.array([-1.0, 2.0])), observed(np.array([-3.0, 3.0]))])
+    assert ends(estimate(stats, ASYMMETRIC, parse_method("capped"))) == (-3.0, 3.0)
+
+
+def ends(found: Range) -> tuple[float, float]:
+    return found.min, found.max

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from quantcli.calibration.convergence import RangeHistory
 from quantcli.calibration.file_format import MAGIC, decode, encode, load_statistics, save_statistics
 from quantcli.calibration.statistics import CalibrationStatistics
+from quantcli.calibration.trial import TrialInput
 from quantcli.core import histogram
 from quantcli.core.stats import MovingRange, TensorStats
 from quantcli.data.overlap import SampleDigests
@@ -28,6 +29,7 @@ def tensor(values: list[float], *, weight: int = 1, channels: int | None = None)
         maximum=float(array.max()),
         histogram=histogram.of(array, weight=weight),
         average=MovingRange(samples=1, low=0.1, high=1 / 3),
+        amplitudes=1 / 7,
         channel_axis=None if channels is None else 1,
         channel_minimum=None if channels is None else np.arange(channels),
         channel_maximum=None if channels is None else np.arange(channels) + 0.5,
@@ -44,6 +46,7 @@ def statistics(tensors: dict[str, TensorStats]) -> CalibrationStatistics:
         tensors=tensors,
         history=RangeHistory(samples=np.array([3, 7]), minimum=marks - 1, maximum=marks + 2),
         sample_digests=SampleDigests.of([b"01234567", b"abcdefgh"]),
+        inputs=(TrialInput(name="x", dtype="float32", shape=(1, 3), low=-0.1, high=1 / 3),),
         notes=("a note", "ünicode"),
     )
 

@@ -32,11 +32,12 @@ def by_definition(samples: Sequence[np.ndarray], stride: int) -> TensorStats:
     """Statistics of one tensor, sample by sample."""
     everything = np.concatenate([np.zeros(0, np.float32), *samples])
     sampled = np.concatenate([np.zeros(0, np.float32), *(a[::stride] for a in samples)])
-    low, high, n = 0.0, 0.0, 0
+    low, high, n, amplitudes = 0.0, 0.0, 0, 0.0
     for array in samples:
         if array.size:
             low = low * DECAY + float(array.min()) * (1 - DECAY)
             high = high * DECAY + float(array.max()) * (1 - DECAY)
+            amplitudes += float(np.abs(array).max())
             n += 1
     if not everything.size:
         return TensorStats()
@@ -47,6 +48,7 @@ def by_definition(samples: Sequence[np.ndarray], stride: int) -> TensorStats:
         maximum=hi,
         histogram=histogram.of(sampled, weight=stride, minimum=lo, maximum=hi),
         average=accumulator.MovingRange(samples=n, low=low, high=high),
+        amplitudes=amplitudes,
     )
 
 

@@ -29,6 +29,7 @@ def observed(samples: list[list[float]], *, channels: bool = False) -> TensorSta
         maximum=float(everything.max(initial=-np.inf)),
         histogram=histogram.of(everything),
         average=MovingRange(samples=len(arrays), low=low, high=high),
+        amplitudes=math.fsum(float(np.abs(array).max()) for array in arrays),
         channel_axis=1 if channels else None,
         channel_minimum=everything[:1] if channels else None,
         channel_maximum=everything[:1] if channels else None,
@@ -53,6 +54,7 @@ def test_merging_equals_observing_one_after_the_other(a: list[list[float]], b: l
     # Two roundings per sample of numbers up to 1e6.
     assert merged.average.low == pytest.approx(together.average.low, rel=1e-12, abs=1e-8)
     assert merged.average.high == pytest.approx(together.average.high, rel=1e-12, abs=1e-8)
+    assert merged.amplitudes == pytest.approx(together.amplitudes, rel=1e-15)
 
 
 def test_the_average_of_a_constant_is_the_constant_from_the_first_sample_on() -> None:

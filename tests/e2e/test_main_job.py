@@ -57,7 +57,7 @@ def test_int8_models_reach_their_expected_figures(job: tuple[str, Path]) -> None
     for quantized in ("qdq.onnx", "qop.onnx"):
         done = quantcli(
             "compare", model, quantized, "--data", evaluation, "--labels", labels, "--json",
-            "--gate", f"sqnr>={expected['sqnr_db_min']}", "--gate", "size_ratio<=0.5", cwd=folder,
+            "--gate", f"sqnr>={expected['sqnr_db_min']}", "--gate", "size_ratio<=0.55", cwd=folder,
         )  # fmt: skip
         report = json.loads(done.stdout)
         assert report["accuracy"]["drop"] <= expected["top1_drop_points_max"] / 100
