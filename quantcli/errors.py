@@ -96,6 +96,7 @@ ERROR_CODES: dict[str, str] = {
     "U105": "Options exclude each other, or one has no effect without another.",
     "U201": "Static quantization needs either a calibration file or samples.",
     "U202": "There is no such output format.",
+    "U203": "The installed onnxruntime does not have the execution provider that was asked for.",
     # B: bugs ------------------------------------------------------------------------------------
     "B100": "An internal error of quantcli. It is a bug, whatever the input was: run the command again with -v "
     "and report the traceback.",

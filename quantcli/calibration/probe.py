@@ -22,7 +22,7 @@ from quantcli.graph.observe import Observed, expose, expose_shapes
 from quantcli.graph.view import GraphView
 
 FEWEST = 256
-MOST = 4096
+MOST = 2048
 SHARE = 32
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})

@@ -21,7 +21,7 @@ from quantcli.core.histogram import BINS, EMPTY, Histogram, scalar_span, span
 from quantcli.core.stats import DECAY, MovingRange, TensorStats
 
 WINDOW = BINS + BINS // 4
-FLUSH_VALUES = 2**19
+FLUSH_VALUES = 2**17
 CHUNK_VALUES = 2**15
 
 _IGNORED = np.finfo(np.float32).tiny  # not zero, and in bin 0 or 1 of every width
@@ -70,7 +70,7 @@ class Accumulator:
         self._waiting = 0
         self._lengths: np.ndarray | None = None
         self._layout: _Layout | None = None
-        self._scratch = _Scratch()
+        self._memory = np.zeros(0, dtype=np.float32)
 
     def add(self, minima: np.ndarray, maxima: np.ndarray, values: np.ndarray, lengths: np.ndarray) -> None:
         """Observe some samples. The arrays are taken over: they must not be used or changed afterwards.
@@ -135,7 +135,7 @@ class Accumulator:
         if not self._rows:
             return
         rows = np.concatenate(self._rows)
-        values = self._scratch.joined(self._values)
+        values = self._joined_values()
         self._rows, self._values, self._waiting = [], [], 0
         broken = np.isnan(rows[:, 0])
         seen = rows[:, 0] <= rows[:, 1]
@@ -148,6 +148,14 @@ class Accumulator:
         high = np.fmax.reduce(rows[:, 1], axis=0, initial=-np.inf)
         self._grow(np.minimum(self._low, low), np.maximum(self._high, high))
         self._count(values, broken if broken.any() else None)
+
+    def _joined_values(self) -> np.ndarray:
+        """All rows that wait, in memory that is used again: fresh megabytes cost more than what is done here."""
+        shape = (sum(len(part) for part in self._values), self._values[0].shape[1])
+        size = shape[0] * shape[1]
+        if self._memory.size < size:
+            self._memory = np.empty(size, dtype=np.float32)
+        return np.concatenate(self._values, out=self._memory[:size].reshape(shape))
 
     def _average_rows(self, rows: np.ndarray, seen: np.ndarray) -> None:
         """One step of the moving average per sample, so that batches do not show in it."""
@@ -202,19 +210,18 @@ class Accumulator:
             ignored = broken[:, layout.owner]
             values[ignored] = _IGNORED
         zeros = np.zeros(values.shape[1], dtype=np.int64)
-        bins = self._scratch.bins(values.shape)
         step = max(1, min(255, CHUNK_VALUES // values.shape[1]))
         for at in range(0, len(values), step):
-            part, target = values[at : at + step], bins[at : at + step]
+            part = values[at : at + step]
             # At most 255 rows, so that bytes can hold their sums.
             zeros += np.add.reduce((part == 0).view(np.uint8), axis=0, dtype=np.uint8)
             scaled = np.multiply(part, layout.scale)
             np.floor(scaled, out=scaled)
-            np.copyto(target, scaled, casting="unsafe")
-            target += layout.shift
-        if broken is not None:
-            bins[ignored] = self._counts.size - 1
-        self._counts += np.bincount(bins.ravel(), minlength=self._counts.size)
+            bins = scaled.astype(np.int64)
+            bins += layout.shift
+            if broken is not None:
+                bins[ignored[at : at + step]] = self._counts.size - 1
+            np.add.at(self._counts, bins, 1)  # faster than bincount, which makes an array of all bins
         sums = np.concatenate(([0], np.cumsum(zeros)))
         self._zeros += np.diff(sums[layout.ends], prepend=0)
 
@@ -229,29 +236,6 @@ class Accumulator:
         shift = min(exponent - int(self._exponent[index]), 62)
         np.add.at(result, ((filled + self._base[index]) >> shift) - first, counts[filled] * stride)
         return Histogram(exponent=exponent, first=first, counts=result, zeros=int(self._zeros[index]) * stride)
-
-
-class _Scratch:
-    """Memory that is used again at every flush: fresh megabytes cost more than what is done with them."""
-
-    def __init__(self) -> None:
-        self._values = np.zeros(0, dtype=np.float32)
-        self._bins = np.zeros(0, dtype=np.int64)
-
-    def joined(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """All ``rows``, float32 (any, n), below each other."""
-        shape = (sum(len(part) for part in rows), rows[0].shape[1])
-        size = shape[0] * shape[1]
-        if self._values.size < size:
-            self._values = np.empty(size, dtype=np.float32)
-        return np.concatenate(rows, out=self._values[:size].reshape(shape))
-
-    def bins(self, shape: tuple[int, ...]) -> np.ndarray:
-        """An int64 array of any content."""
-        size = shape[0] * shape[1]
-        if self._bins.size < size:
-            self._bins = np.empty(size, dtype=np.int64)
-        return self._bins[:size].reshape(shape)
 
 
 class _Layout:

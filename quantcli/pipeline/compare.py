@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from quantcli.data.base import Dataset, InputSpec
+from quantcli.data.base import InputSpec
 from quantcli.data.labels import read_labels
 from quantcli.errors import RuntimeFailure, UsageError
 from quantcli.evaluate.compare import LatencyOptions, compare_models
 from quantcli.evaluate.gate_syntax import parse_gate
+from quantcli.graph.metadata import provenance
+from quantcli.graph.model_io import load_model
 from quantcli.pipeline.reporting import check_reports, write_reports
-from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.samples import WatchedSamples, open_samples
 from quantcli.pipeline.types import CompareRequest, RunOptions
 from quantcli.progress import Progress
 from quantcli.report.schema import Report
@@ -32,7 +35,7 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
     dataset = None
     labels = None
     if request.data.specs:
-        dataset = open_samples(request.data, model_inputs(request.original, request.run))
+        dataset = WatchedSamples(open_samples(request.data, model_inputs(request.original, request.run)))
     if request.labels is not None:
         labels = _labels(request, dataset)
     report = compare_models(
@@ -47,8 +50,19 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         command=request.command or None,
         progress=progress,
     )
+    if dataset is not None:
+        report = _with_fingerprint(report, dataset.fingerprint.hexdigest(), request.quantized)
     write_reports(report, request.reports, overwrite=request.overwrite)
     return report
+
+
+def _with_fingerprint(report: Report, fingerprint: str, quantized: Path) -> Report:
+    """The report with the samples' fingerprint, and a warning where the model was calibrated on them."""
+    notes = report.notes
+    if provenance(load_model(quantized).metadata).get("data_fingerprint") == fingerprint:
+        notes += ("these are the samples that the model was calibrated on: its figures on others will be lower",)
+    data = None if report.data is None else dataclasses.replace(report.data, fingerprint=fingerprint)
+    return dataclasses.replace(report, data=data, notes=notes)
 
 
 def model_inputs(path: Path, run: RunOptions) -> tuple[InputSpec, ...]:
@@ -57,9 +71,7 @@ def model_inputs(path: Path, run: RunOptions) -> tuple[InputSpec, ...]:
     Raises:
         RuntimeFailure: R101, naming the file.
     """
-    from quantcli.graph.model_io import load_model  # its refusals are clearer than the runtime's
-
-    load_model(path)
+    load_model(path)  # its refusals are clearer than the runtime's
     try:
         session = Session(path, SessionSettings(threads=run.threads))
     except RuntimeFailure as error:
@@ -67,7 +79,7 @@ def model_inputs(path: Path, run: RunOptions) -> tuple[InputSpec, ...]:
     return tuple(InputSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in session.inputs)
 
 
-def _labels(request: CompareRequest, dataset: Dataset | None) -> np.ndarray:
+def _labels(request: CompareRequest, dataset: WatchedSamples | None) -> np.ndarray:
     """Labels of the samples that are compared: the first ones when there is a limit."""
     assert request.labels is not None
     if request.data.shuffle:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quantcli._version import __version__
 from quantcli.calibration.estimators import Method, estimate, parse_method
-from quantcli.calibration.file_format import load_statistics
+from quantcli.calibration.file_format import encode, load_statistics
 from quantcli.calibration.statistics import CalibrationStatistics, check_model
 from quantcli.calibration.trial import made_up
 from quantcli.core.spec import QuantSpec
@@ -74,7 +74,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     files = save_model(model, output, overwrite=request.overwrite)
     _write_plan(request, plan)
     data, fidelity_on = _quick_data(request)
-    report = convert_report(request, source, output, plan, kernels, data, progress)
+    report = convert_report(request, source, output, plan, kernels, data, statistics.sample_digests, progress)
     written = write_reports(report, request.reports, overwrite=request.overwrite)
     return ConvertResult(
         plan=plan,
@@ -86,7 +86,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         fidelity={found.name: found.sqnr for found in report.outputs if found.sqnr is not None},
         fidelity_on=fidelity_on if report.data is not None else "",
         report=report,
-        notes=(*source.notes, *_solution_notes(solution), *statistics.notes),
+        notes=(*report.notes, *_solution_notes(solution), *statistics.notes),
     )
 
 
@@ -240,6 +240,7 @@ def _stamp(
             "version": __version__,
             "source_sha256": source.digest,
             "config_sha256": digest,
+            "calibration_sha256": hashlib.sha256(encode(statistics)).hexdigest(),
             "data_fingerprint": statistics.data_fingerprint,
             "data_samples": str(statistics.samples),
             "data_synthetic": str(statistics.synthetic).lower(),

@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from quantcli.data.overlap import SampleDigests
 from quantcli.errors import UsageError
 from quantcli.evaluate.compare import compare_models
-from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.samples import WatchedSamples, open_samples
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import ConvertRequest, DataOptions
 from quantcli.pipeline.writing import check_output, write_text
@@ -63,21 +64,31 @@ def convert_report(
     plan: Plan,
     kernels: KernelReport,
     data: DataOptions | None,
+    calibrated: SampleDigests,
     progress: Progress,
 ) -> Report:
-    """The comparison of source and result, with what only the conversion knows."""
+    """The comparison of source and result, with what only the conversion knows.
+
+    ``calibrated`` says which samples the ranges were chosen on: evaluation on them is told.
+    """
+    dataset = None if data is None else WatchedSamples(open_samples(data, source.inputs))
     report = compare_models(
         source.path,
         output,
-        dataset=None if data is None else open_samples(data, source.inputs),
+        dataset=dataset,
         threads=request.run.threads,
         progress=progress,
     )
+    notes = [*source.notes, *report.notes]
+    if dataset is not None and request.eval_data.specs:
+        common = dataset.fingerprint.digests.overlap(calibrated)
+        if common:
+            notes.append(f"{common} of the evaluation samples were used for calibration; their figures flatter")
     return dataclasses.replace(
         report,
         coverage=coverage(plan),
         kernels=kernel_facts(plan, kernels),
-        notes=(*source.notes, *report.notes),
+        notes=tuple(notes),
     )
 
 

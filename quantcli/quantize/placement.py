@@ -51,23 +51,23 @@ class Placement:
         self._order = [node.name for node in view.nodes if node.name in candidates]
         self.kernels = dict(candidates)
         self.reasons: dict[str, Reason] = {}
-        rules = [self._needs_statistics, self._fusing_rule if target.fuses_qdq else self._plain_rule]
+        rule = self._fusing_rule if target.fuses_qdq else self._plain_rule
+        self._settle([rule])
+        # Missing statistics come second: what was not observed is mostly what no rule wanted quantized.
+        self._settle([rule, self._needs_statistics])
+
+    def _settle(self, rules: Sequence[Callable[[Kernel], Reason | None]]) -> None:
+        """Demote until no rule fails any more."""
         changed = True
         while changed:
             changed = False
             for name in reversed(self._order):
-                if name in self.kernels:
-                    changed |= self._demote_if(name, rules)
-
-    def _demote_if(self, name: str, rules: Sequence[Callable[[Kernel], Reason | None]]) -> bool:
-        kernel = self.kernels[name]
-        for rule in rules:
-            reason = rule(kernel)
-            if reason is not None:
-                del self.kernels[name]
-                self.reasons[name] = reason
-                return True
-        return False
+                kernel = self.kernels.get(name)
+                reason = None if kernel is None else next(filter(None, (rule(kernel) for rule in rules)), None)
+                if reason is not None:
+                    del self.kernels[name]
+                    self.reasons[name] = reason
+                    changed = True
 
     # What neighbours offer and want ---------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from quantcli.errors import RuntimeFailure
+from quantcli.errors import RuntimeFailure, UsageError
 
 CPU = ("CPUExecutionProvider",)
 
@@ -75,6 +75,7 @@ class Session:
 
     Raises:
         RuntimeFailure: R101, onnxruntime does not load the model.
+        UsageError: U203, a provider is not there; onnxruntime itself would fall back in silence.
     """
 
     def __init__(self, model: bytes | Path | str, settings: SessionSettings | None = None) -> None:
@@ -90,6 +91,13 @@ class Session:
         if settings.optimized_path is not None:
             options.optimized_model_filepath = str(settings.optimized_path)
         source = model if isinstance(model, bytes) else str(model)
+        missing = [name for name in settings.providers if name not in ort.get_available_providers()]
+        if missing:
+            raise UsageError(
+                "U203",
+                f"the installed onnxruntime has no execution provider '{missing[0]}'",
+                hint=f"it has: {', '.join(ort.get_available_providers())}",
+            )
         try:
             self._session = ort.InferenceSession(source, options, providers=list(settings.providers))
         except Exception as error:  # onnxruntime raises a dozen unrelated classes

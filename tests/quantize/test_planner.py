@@ -245,3 +245,12 @@ def test_plans_survive_their_text_form() -> None:
 def test_a_file_that_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         plan_from_json(text)
+
+
+def test_missing_statistics_do_not_hide_the_real_reason() -> None:
+    from quantcli.quantize.planner import make_plan
+    from quantcli.quantize.recipe import Recipe
+
+    model = graph("g (float[2,4] x) => (float[2,4] y) { a = Tanh (x) y = Add (a, x) }")
+    plan = make_plan(model.view(), Recipe(), known=lambda _: False)
+    assert reason(plan, "n1") == "F402"
