@@ -2,7 +2,7 @@
 
 Shapes are those that the model declares; where it leaves one open, as shape inference does behind operators
 that it does not know, the model runs once to tell. From the shape follows
-the *stride* of the subsample: about 1 in 16 elements of a sample, but at least ``FEWEST`` and at most ``MOST``
+the *stride* of the subsample: about 1 in 32 elements of a sample, but at least ``FEWEST`` and at most ``MOST``
 of them, and coprime to every dimension, so that walking through the tensor with it visits all channels and
 all positions alike. It depends on one sample's shape only, not on the batch size.
 """

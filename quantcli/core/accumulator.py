@@ -21,7 +21,7 @@ from quantcli.core.histogram import BINS, EMPTY, Histogram, scalar_span, span
 from quantcli.core.stats import DECAY, MovingRange, TensorStats
 
 WINDOW = BINS + BINS // 4
-FLUSH_VALUES = 2**17
+FLUSH_VALUES = 2**18
 CHUNK_VALUES = 2**15
 
 _IGNORED = np.finfo(np.float32).tiny  # not zero, and in bin 0 or 1 of every width
