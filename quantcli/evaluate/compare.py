@@ -20,6 +20,7 @@ from quantcli.evaluate.outputs import OutputComparison, SampleSource, compare_ou
 from quantcli.evaluate.size import compare_sizes, model_facts
 from quantcli.evaluate.structure import structure_facts
 from quantcli.evaluate.weights import compare_weights
+from quantcli.graph.read_view import read_view
 from quantcli.graph.view import GraphView
 from quantcli.ops.table import BODY_OPS
 from quantcli.progress import Progress, SilentProgress
@@ -119,20 +120,6 @@ def compare_models(
         )
     results = evaluate_gates(parsed, report)
     return dataclasses.replace(report, gates=results, verdict=verdict(results))
-
-
-def read_view(path: Path) -> GraphView:
-    """The graph of a model's file as it is; only nodes without a name of their own get one.
-
-    Raises:
-        ModelError: The file is unreadable or not valid (M1xx).
-    """
-    from quantcli.graph.model_io import load_model  # imports onnx
-    from quantcli.graph.passes.name_nodes import name_nodes
-
-    model = load_model(path)
-    name_nodes(model.ir)  # as preparation does, so that nodes are found again in what convert wrote
-    return model.view()
 
 
 def _check_request(

@@ -94,7 +94,8 @@ def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target
     if row.trait is Trait.SHAPE:
         return Reason(code="F901", sentence=f"{node.op_type} does not compute on floats")
     data = _data_inputs(node, row)[: 1 if row.trait is Trait.FLOAT else None]
-    dtypes = [view.tensors[name].dtype for _, name in data] + [view.tensors[o].dtype for o in node.outputs[:1]]
+    made = [name for name in node.outputs if name][:1]
+    dtypes = [view.tensors[name].dtype for name in (*(name for _, name in data), *made)]
     if all(dtype not in {None, FLOAT32, "float16", "float64", "bfloat16"} for dtype in dtypes):
         return Reason(code="F901", sentence=f"{node.op_type} works on {dtypes[0]}")
     wrong = next((dtype for dtype in dtypes if dtype != FLOAT32), FLOAT32)

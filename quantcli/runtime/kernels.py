@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from quantcli.graph.model_io import load_model
+from quantcli.graph.read_view import read_view
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.runtime.kernel_report import KernelReport
 from quantcli.runtime.session import Session, SessionSettings
@@ -46,7 +46,7 @@ def optimized_view(model: bytes | Path, settings: SessionSettings) -> GraphView:
             "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
         }
         Session(model, replace(settings, optimized_path=path, config=config))
-        return load_model(path).view()
+        return read_view(path)
 
 
 def kernel_report(

@@ -254,3 +254,12 @@ def test_missing_statistics_do_not_hide_the_real_reason() -> None:
     model = graph("g (float[2,4] x) => (float[2,4] y) { a = Tanh (x) y = Add (a, x) }")
     plan = make_plan(model.view(), Recipe(), known=lambda _: False)
     assert reason(plan, "n1") == "F402"
+
+
+def test_a_node_without_its_first_output_is_judged_by_the_next() -> None:
+    model = graph(
+        "g (float[3,1,2] x) => (float[1,1,4] y) { , y = GRU <hidden_size = 4> (x, w, r) }",
+        w=weight(1, 12, 2),
+        r=weight(1, 12, 4),
+    )
+    assert reason(plan_of(model), "n0") == "F201"

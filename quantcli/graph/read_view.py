@@ -1,0 +1,22 @@
+"""The graph of a model's file, to be looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantcli.graph.model_io import load_model
+from quantcli.graph.passes.name_nodes import name_nodes
+from quantcli.graph.view import GraphView
+
+
+def read_view(path: Path) -> GraphView:
+    """The graph of a model's file as it is; only nodes without a name of their own get one.
+
+    The names are those that preparation gives, so that nodes are found again in what was made of the model.
+
+    Raises:
+        ModelError: The file is unreadable or not valid (M1xx).
+    """
+    model = load_model(path)
+    name_nodes(model.ir)
+    return model.view()
