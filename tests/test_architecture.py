@@ -15,11 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "quantcli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "progress", "_version"}
+FOUNDATION = {"errors", "progress", "staged", "_version"}
 
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
+    "staged": {"errors"},
     "_version": set(),
     "core": {"errors"},
     "graph": {"core", *FOUNDATION},

@@ -31,7 +31,7 @@ from quantcli.core.histogram import Histogram
 from quantcli.core.stats import MovingRange, TensorStats
 from quantcli.data.overlap import SampleDigests
 from quantcli.errors import StaleCalibrationError
-from quantcli.graph.staged import staged_files
+from quantcli.staged import staged_files
 
 MAGIC = b"quantcli calib\n"
 VERSION = 1

@@ -20,8 +20,8 @@ from quantcli.graph.model import STRUCTURE_BYTES, OnnxModel, first_line, root_ca
 from quantcli.graph.preflight import DEFAULT_LIMITS, Limits, check_proto
 from quantcli.graph.proto_file import PROTOBUF_LIMIT, parse_proto, read_proto
 from quantcli.graph.scopes import rename_hiding_values
-from quantcli.graph.staged import staged_files
 from quantcli.graph.traverse import graph_values, nested_graphs
+from quantcli.staged import staged_files
 
 EXTERNAL_THRESHOLD_BYTES = 1_900_000_000
 """Constants beyond this go to a file of their own; leaves room under protobuf's 2 GiB."""

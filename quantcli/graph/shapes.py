@@ -9,7 +9,7 @@ run past operators that onnx does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import onnx
 import onnx_ir as ir
@@ -183,27 +183,6 @@ def _by_original(model: OnnxModel, known: OnnxModel) -> ValueTypes:
 
 def _stated_types(model: OnnxModel) -> ValueTypes:
     return _by_original(model, model.clone())
-
-
-def with_all_outputs(model: OnnxModel, names: Sequence[str]) -> bytes:
-    """The protobuf message of ``model`` with the values ``names`` of the main graph as further outputs.
-
-    The values need no known types: onnxruntime finds them itself. Those that are outputs already stay so
-    once; the others follow in the order given.
-
-    Raises:
-        ValueError: A value does not exist.
-        ModelError: As ``OnnxModel.to_bytes``.
-    """
-    copied = model.clone()
-    values = _values(copied)
-    outputs = copied.ir.graph.outputs
-    present = {value.name for value in outputs}
-    for name in names:
-        if name not in present:
-            outputs.append(_value(values, name))
-            present.add(name)
-    return copied.to_bytes()
 
 
 def state_types(model: OnnxModel, types: Mapping[str, tuple[str, tuple[Dim, ...]]]) -> None:

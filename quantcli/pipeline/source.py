@@ -14,8 +14,9 @@ from quantcli.data.base import InputSpec
 from quantcli.errors import ModelError, RuntimeFailure, UnsupportedModelError
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model, model_digest, model_size, save_model
+from quantcli.graph.observe import expose
 from quantcli.graph.prepare import prepare
-from quantcli.graph.shapes import infer_shapes, state_types, stated_values, with_all_outputs
+from quantcli.graph.shapes import infer_shapes, state_types, stated_values
 from quantcli.graph.view import GraphView
 from quantcli.ops.targets import TARGETS
 from quantcli.runtime.session import Session, SessionSettings
@@ -124,7 +125,8 @@ def _ask_runtime_for_types(model: OnnxModel) -> None:
     ]
     if not unknown:
         return
-    session = Session(with_all_outputs(model, unknown), SessionSettings(optimization="disabled"))
+    with runnable(expose(model, unknown)) as loadable:
+        session = Session(loadable, SessionSettings(optimization="disabled"))
     types = {spec.name: spec for spec in session.outputs if "(" not in spec.dtype}
     state_types(model, {name: (types[name].dtype, types[name].shape) for name in unknown if name in types})
 

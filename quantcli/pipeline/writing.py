@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quantcli.errors import OutputError
-from quantcli.graph.staged import staged_files
+from quantcli.staged import staged_files
 
 
 def check_output(path: Path, overwrite: bool, *, inputs: Sequence[Path | None] = ()) -> None:

@@ -30,9 +30,7 @@ GROWING = np.array([1, 1, 2.5, 1], np.float32)
         (18, 21, "y = GroupNormalization<num_groups = 1>(x, p, p)", "one per channel"),
     ],
 )  # fmt: skip
-def test_what_has_no_exact_form_is_refused_and_left_alone(
-    opset: int, target: int, text: str, match: str
-) -> None:
+def test_what_has_no_exact_form_is_refused_and_left_alone(opset: int, target: int, text: str, match: str) -> None:
     before_it = "w = Squeeze<axes = [0]>(x) " if opset < 13 else ""
     subject = model(
         f"g (float[1, 3] x) => (float[] y) {{ {before_it} {text} }}", opset=opset, p=np.ones(3, np.float32)

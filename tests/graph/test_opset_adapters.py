@@ -84,9 +84,7 @@ REDUCTIONS = sorted(operator for operator, step in ADAPTERS if operator.startswi
 
 CASES = [
     case("Upsample", 9, 7, BLOCK, "y = Upsample<scales = [1.0, 1.0, 2.0, 1.5]>(x)"),
-    case(
-        "Upsample", 10, 7, BLOCK, 'y = Upsample<mode = "linear", scales = [1.0, 1.0, 2.0, 1.5]>(x)', "Resize"
-    ),
+    case("Upsample", 10, 7, BLOCK, 'y = Upsample<mode = "linear", scales = [1.0, 1.0, 2.0, 1.5]>(x)', "Resize"),
     case("Upsample", 10, 9, BLOCK, "y = Upsample(x, s)", "Resize", s=GROWING),
     case("Resize", 11, 10, BLOCK, "y = Resize(x, s)", s=GROWING),
     case("Resize", 11, 10, BLOCK, "y = Resize(x, s)", s=SHRINKING),
@@ -97,9 +95,7 @@ CASES = [
         *("Mul", "Min", "Resize", "Max", "Resize"),
         s=MIXED,
     ),
-    case(
-        "BatchNormalization", 9, 7, "[2, 3] x", "y = BatchNormalization<spatial = 1>(x, p, p, p, p)", p=THREE
-    ),
+    case("BatchNormalization", 9, 7, "[2, 3] x", "y = BatchNormalization<spatial = 1>(x, p, p, p, p)", p=THREE),
     case("BatchNormalization", 14, 9, "[2, 3] x", "y = BatchNormalization(x, p, p, p, p)", p=THREE),
     case("Dropout", 10, 7, MATRIX, "y, mask = Dropout<ratio = 0.25>(x)"),
     case("Dropout", 12, 10, MATRIX, "y, mask = Dropout<ratio = 0.25>(x)"),

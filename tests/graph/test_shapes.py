@@ -8,7 +8,7 @@ from onnx_text import model, proto, run
 from quantcli.errors import ModelError
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model, load_model_bytes, save_model
-from quantcli.graph.shapes import infer_shapes, inferred_types, state_types, with_all_outputs
+from quantcli.graph.shapes import infer_shapes, inferred_types, state_types
 
 
 def known(subject: OnnxModel) -> dict[str, tuple[str | None, tuple[object, ...] | None]]:
@@ -135,9 +135,7 @@ def test_inference_leaves_the_model_as_it_was_read_elsewhere() -> None:
 
 def test_large_external_weights_are_not_read(tmp_path) -> None:
     text = "g (float[2, 64] x) => (float[2, 64] y) { a = MatMul(x, w)  y = Neg(a) }"
-    save_model(
-        model(text, w=np.ones((64, 64), np.float32)), tmp_path / "m.onnx", external_threshold_bytes=100
-    )
+    save_model(model(text, w=np.ones((64, 64), np.float32)), tmp_path / "m.onnx", external_threshold_bytes=100)
     subject = load_model(tmp_path / "m.onnx")
     (tmp_path / "m.onnx.data").unlink()
     infer_shapes(subject)
@@ -146,18 +144,8 @@ def test_large_external_weights_are_not_read(tmp_path) -> None:
         subject.to_bytes()
 
 
-def test_added_outputs_come_after_the_models_own_and_once() -> None:
-    subject = model("g (float[2] x) => (float[2] y) { a = Relu(x)  b = Shape(a)  y = Neg(a) }")
-    x = np.array([-1, 2], np.float32)
-    found = run(with_all_outputs(subject, ["b", "y", "a", "b"]), {"x": x})
-    assert [value.tolist() for value in found] == [[0, -2], [2], [0, 2]]
-    assert subject.view().outputs == ("y",)
-
-
 def test_an_unknown_value_is_a_mistake() -> None:
     subject = model("g (float[2] x) => (float[2] y) { y = Neg(x) }")
-    with pytest.raises(ValueError, match="there is no value 'z'"):
-        with_all_outputs(subject, ["z"])
     with pytest.raises(ValueError, match="there is no value 'z'"):
         state_types(subject, {"z": ("float32", ())})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quantcli.errors import OutputError
-from quantcli.graph.staged import staged_files
+from quantcli.staged import staged_files
 
 
 @pytest.fixture
