@@ -16,10 +16,9 @@ from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.calibration.trial import TrialInput, describe
 from quantcli.data.base import Sample
 from quantcli.data.fingerprint import Fingerprint
-from quantcli.errors import ModelError
 from quantcli.graph.model import OnnxModel
 from quantcli.pipeline.samples import open_samples
-from quantcli.pipeline.source import FloatModel, load_float_model, runnable
+from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize, runnable
 from quantcli.pipeline.types import CalibrateRequest, CalibrateResult, DataOptions, RunOptions
 from quantcli.pipeline.writing import check_output
 from quantcli.progress import Progress
@@ -88,11 +87,7 @@ def collect_statistics(
     plan = make_plan(source.view, Recipe(target=target))
     names = observed_tensors(plan)
     if not names:
-        raise ModelError(
-            "M304",
-            f"nothing in '{source.path.name}' can be quantized for target '{target}': nothing to observe",
-            hint=f"see every node's reason with: quantcli inspect {source.path.name} -v",
-        )
+        raise nothing_to_quantize(source, plan)
     dataset = open_samples(data, source.inputs)
     fingerprint = Fingerprint()
     forms: list[TrialInput] = []

@@ -14,7 +14,7 @@ from quantcli.calibration.file_format import encode, load_statistics
 from quantcli.calibration.statistics import CalibrationStatistics, check_model
 from quantcli.calibration.trial import made_up
 from quantcli.core.spec import QuantSpec
-from quantcli.errors import ConfigError, ModelError, UsageError
+from quantcli.errors import ConfigError, UsageError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.metadata import provenance, set_provenance
 from quantcli.graph.model import OnnxModel
@@ -25,7 +25,7 @@ from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.pipeline.calibrate import collect_statistics
 from quantcli.pipeline.reporting import check_reports, convert_report, write_reports
-from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
+from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, nothing_to_quantize, runnable
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
 from quantcli.pipeline.writing import check_output, write_text
@@ -61,11 +61,11 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     )
     recipe = _possible(request.recipe, source)
     if request.dry_run:
-        plan = _plan(request, source.view, recipe, None)
+        plan = _plan(request, source, recipe, None)
         _write_plan(request, plan)
         return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
     statistics = _statistics(request, source, progress)
-    plan = _plan(request, source.view, recipe, statistics)
+    plan = _plan(request, source, recipe, statistics)
     solution = solve(plan, source.view, _ranges(source.view, statistics, method))
     model = _emit(source, plan, solution, request.format)
     _stamp(model, source, statistics, request, plan)
@@ -122,8 +122,9 @@ def _possible(recipe: Recipe, source: FloatModel) -> Recipe:
 
 
 def _plan(
-    request: ConvertRequest, view: GraphView, recipe: Recipe, statistics: CalibrationStatistics | None
+    request: ConvertRequest, source: FloatModel, recipe: Recipe, statistics: CalibrationStatistics | None
 ) -> Plan:
+    view = source.view
     if request.plan is not None:
         plan = _saved_plan(request.plan, view)
     else:
@@ -131,12 +132,7 @@ def _plan(
         known = None if usable is None else (lambda name: _statistics_name(view, name, usable) is not None)
         plan = make_plan(view, recipe, known)
     if not plan.count(Action.QUANTIZE) and not request.dry_run:
-        reasons = sorted({f"{n.op_type}: {n.reason.sentence}" for n in plan.nodes if n.reason})
-        raise ModelError(
-            "M304",
-            f"nothing in '{request.model.name}' can be quantized; for example: " + "; ".join(reasons[:3]),
-            hint=f"see every node's reason with: quantcli inspect {request.model.name} -v",
-        )
+        raise nothing_to_quantize(source, plan)
     return plan
 
 

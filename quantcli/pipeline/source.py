@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from quantcli.graph.prepare import prepare
 from quantcli.graph.shapes import infer_shapes, state_types, stated_values
 from quantcli.graph.view import GraphView
 from quantcli.ops.targets import TARGETS
+from quantcli.quantize.plan import Plan
 from quantcli.runtime.session import Session, SessionSettings
 
 PER_CHANNEL_OPSET = 13
@@ -141,3 +143,18 @@ def runnable(model: OnnxModel) -> Iterator[bytes | Path]:
         path = Path(folder) / "model.onnx"
         save_model(model, path)
         yield path
+
+
+def nothing_to_quantize(source: FloatModel, plan: Plan) -> ModelError:
+    """The error for a plan without kernels: it names the commonest reasons of nodes that compute."""
+    reasons = Counter(
+        f"{node.op_type}: {node.reason.sentence}"
+        for node in plan.nodes
+        if node.reason is not None and node.reason.code != "F901"
+    )
+    named = "; ".join(sentence for sentence, _ in reasons.most_common(3)) or "no node computes on floats"
+    return ModelError(
+        "M304",
+        f"nothing in '{source.path.name}' can be quantized for target '{plan.target}' ({named})",
+        hint=f"see every node's reason with: quantcli inspect {source.path.name} -v",
+    )
