@@ -17,6 +17,7 @@ class Target:
             fused integer kernel results.
         guards_float: Whether a float layer between DQ and Q must be guarded, because the runtime would
             quantize its weight per tensor by itself.
+        opset: Lowest ai.onnx version whose operators the target runs well in integers.
         silu_operator: Fused operator for x·sigmoid(x), "" where there is none.
         facts: What was measured or read, sentence by sentence.
         source: Where the facts come from.
@@ -27,6 +28,7 @@ class Target:
     contrib: bool
     fuses_qdq: bool
     guards_float: bool
+    opset: int
     silu_operator: str = ""
     facts: tuple[str, ...] = ()
     source: str = ""
@@ -38,6 +40,7 @@ ORT_CPU = Target(
     contrib=True,
     fuses_qdq=True,
     guards_float=True,
+    opset=13,
     silu_operator="QuickGelu",
     facts=(
         (
@@ -63,6 +66,7 @@ ORT_CPU = Target(
         ),
         "x·sigmoid(x) is written as QuickGelu: its two integer kernels cost more than the fused float one.",
         "per-channel weights cost nothing.",
+        "MaxPool takes integers from opset 12 on: squeezenet at opset 10 takes 0.57 of the float time, at 13 0.44.",
     ),
     source="measured on onnxruntime 1.31.1, one x86 machine with AVX512-VNNI; not measured on ARM or on x86 "
     "without VNNI",
@@ -74,6 +78,7 @@ GENERIC = Target(
     contrib=False,
     fuses_qdq=False,
     guards_float=False,
+    opset=10,
     facts=(
         "only operators of ai.onnx are emitted.",
         (

@@ -57,7 +57,11 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     _check_request(request, output)
     method = parse_method(request.recipe.method)
     source = load_float_model(
-        request.model, request.recipe.target, opset=request.opset, threads=request.run.threads
+        request.model,
+        request.recipe.target,
+        opset=request.opset,
+        per_channel=request.recipe.per_channel,
+        threads=request.run.threads,
     )
     recipe = _possible(request.recipe, source)
     if request.dry_run:

@@ -58,13 +58,16 @@ class FloatModel:
     notes: tuple[str, ...]
 
 
-def load_float_model(path: Path, target: str, *, opset: int | None = None, threads: int = 1) -> FloatModel:
+def load_float_model(
+    path: Path, target: str, *, opset: int | None = None, per_channel: bool = True, threads: int = 1
+) -> FloatModel:
     """Load, check and prepare.
 
     Args:
         path: Model file.
         target: Name of the target that preparation serves.
         opset: Wanted ai.onnx version; None for the lowest that quantization needs.
+        per_channel: Whether weights are to have a scale per channel, which needs a newer opset.
         threads: For the runtime's check.
 
     Raises:
@@ -82,7 +85,7 @@ def load_float_model(path: Path, target: str, *, opset: int | None = None, threa
             f"opset {opset} is asked for, but the model has opset {model.opset}; opsets are only raised",
             hint=f"quantized operators exist from opset {PER_TENSOR_OPSET} on; leave --opset out",
         )
-    prepared, notes = _prepare(model, target, opset)
+    prepared, notes = _prepare(model, target, opset, per_channel)
     infer_shapes(prepared)
     _ask_runtime_for_types(prepared)
     return FloatModel(
@@ -102,8 +105,10 @@ def _evaluate(model: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
     return Session(model, SessionSettings(optimization="disabled")).run(feeds)
 
 
-def _prepare(model: OnnxModel, target: str, opset: int | None) -> tuple[OnnxModel, tuple[str, ...]]:
-    wanted = max(opset or 0, PER_CHANNEL_OPSET)
+def _prepare(
+    model: OnnxModel, target: str, opset: int | None, per_channel: bool
+) -> tuple[OnnxModel, tuple[str, ...]]:
+    wanted = max(opset or 0, TARGETS[target].opset, PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET)
     silu = TARGETS[target].silu_operator
     try:
         done = prepare(model, evaluate=_evaluate, target_opset=wanted, silu_operator=silu)

@@ -180,3 +180,19 @@ def test_merged_calibrations_equal_one_over_all_samples(tmp_path: Path) -> None:
         quantcli("convert", model, "--calibration", f"{name}.calib", "-o", f"{name}.onnx", cwd=tmp_path)
     a, b = (onnx.load(tmp_path / f"{name}.onnx").graph for name in ("ab", "all"))
     assert a == b
+
+
+@pytest.mark.parametrize(
+    ("options", "opset"),
+    [
+        ((), 13),
+        (("--target", "generic"), 13),
+        (("--target", "generic", "--granularity", "tensor"), 11),
+        (("--opset", "17"), 17),
+    ],
+)
+def test_the_opset_is_raised_only_as_needed(options: tuple[str, ...], opset: int, tmp_path: Path) -> None:
+    model, calibration, _, _ = files("digits_cnn")  # opset 11
+    quantcli("convert", model, "--data", calibration, "--samples", "4", "-o", "q.onnx", *options, cwd=tmp_path)
+    (found,) = [entry.version for entry in onnx.load(tmp_path / "q.onnx").opset_import if not entry.domain]
+    assert found == opset
