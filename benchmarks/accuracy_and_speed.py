@@ -89,7 +89,7 @@ def quantcli(*arguments: str | Path) -> tuple[int, str, float]:
     return done.returncode, done.stderr.strip(), time.perf_counter() - started
 
 
-def make_ours(result: Result, folder: Path, method: str) -> None:
+def make_ours(result: Result, folder: Path, method: str | None) -> None:
     """By the command line, as a user does."""
     case, calibration = result.case, folder / f"{result.case.name}.calib"
     code, text, calibrating = quantcli(
@@ -100,10 +100,20 @@ def make_ours(result: Result, folder: Path, method: str) -> None:
         return
     for maker, form in ((OURS, "qdq"), (QOPERATOR, "qoperator")):
         output = folder / f"{case.name}.{form}.onnx"
+        chosen = ["--method", method] if method else []
         code, text, converting = quantcli(
-            "convert", case.model, "--calibration", calibration, "--method", method, "--format", form,
-            "-o", output, "-q", "-f",
-        )  # fmt: skip
+            "convert",
+            case.model,
+            "--calibration",
+            calibration,
+            "--format",
+            form,
+            *chosen,
+            "-o",
+            output,
+            "-q",
+            "-f",
+        )
         if code:
             result.errors[maker] = f"convert: {text}"
         else:
@@ -224,7 +234,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, help="directory of real models with an INDEX.json")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="such models only; repeatable")
-    parser.add_argument("--method", default="minmax", help="quantcli's range method [minmax]")
+    parser.add_argument("--method", help="quantcli's range method [its default]")
     parser.add_argument("--seconds", type=float, default=4.0, help="timing of each model, in all [4]")
     parser.add_argument("--work", type=Path, help="keep the quantized models and prepared samples there")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
