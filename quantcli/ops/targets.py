@@ -66,7 +66,7 @@ ORT_CPU = Target(
         ),
         "x·sigmoid(x) is written as QuickGelu: its two integer kernels cost more than the fused float one.",
         "per-channel weights cost nothing.",
-        "MaxPool takes integers from opset 12 on: squeezenet takes 0.57 of the float time at opset 10, 0.44 at 13.",
+        "MaxPool takes integers from opset 12 on: squeezenet takes 0.57 of float at opset 10, 0.44 at 13.",
     ),
     source="measured on onnxruntime 1.31.1, one x86 machine with AVX512-VNNI; not measured on ARM or on x86 "
     "without VNNI",
