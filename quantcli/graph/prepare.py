@@ -24,6 +24,7 @@ from quantcli.graph.passes.lift_constants import lift_constants
 from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.passes.remove_identities import remove_identities
 from quantcli.graph.passes.remove_unused import remove_unused
+from quantcli.graph.passes.residual_sum import write_residuals_as_sum
 from quantcli.graph.shapes import infer_shapes
 
 __all__ = ["Evaluate", "Prepared", "prepare"]
@@ -47,7 +48,12 @@ class Prepared:
 
 
 def prepare(
-    model: OnnxModel, *, evaluate: Evaluate, target_opset: int | None = None, silu_operator: str = ""
+    model: OnnxModel,
+    *,
+    evaluate: Evaluate,
+    target_opset: int | None = None,
+    silu_operator: str = "",
+    residual_sum: bool = False,
 ) -> Prepared:
     """Prepare a copy of ``model``.
 
@@ -56,6 +62,7 @@ def prepare(
         evaluate: Runs a small model, to fold constants.
         target_opset: Version that ai.onnx is raised to; older and equal ones change nothing.
         silu_operator: Operator of com.microsoft for x·sigmoid(x); "" leaves it in two nodes.
+        residual_sum: Write the Add in front of a LayerNormalization as Sum.
 
     Raises:
         UnsupportedModelError: M210, the opset cannot be raised.
@@ -80,6 +87,8 @@ def prepare(
     notes += use_global_average_pool(graph_model)
     if silu_operator:
         notes += fuse_silu(graph_model, silu_operator)
+    if residual_sum:
+        notes += write_residuals_as_sum(graph_model)
     remove_unused(graph_model)  # what the passes left over; nothing of the user's
     copy.sort()
     infer_shapes(copy)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -109,13 +110,16 @@ def _prepare(
     model: OnnxModel, target: str, opset: int | None, per_channel: bool
 ) -> tuple[OnnxModel, tuple[str, ...]]:
     wanted = max(opset or 0, TARGETS[target].opset, PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET)
-    silu = TARGETS[target].silu_operator
+    form = TARGETS[target]
+    prepared = partial(
+        prepare, model, evaluate=_evaluate, silu_operator=form.silu_operator, residual_sum=form.residual_sum
+    )
     try:
-        done = prepare(model, evaluate=_evaluate, target_opset=wanted, silu_operator=silu)
+        done = prepared(target_opset=wanted)
     except UnsupportedModelError as error:
         if error.code != "M210" or opset is not None or model.opset < PER_TENSOR_OPSET:
             raise
-        done = prepare(model, evaluate=_evaluate, silu_operator=silu)
+        done = prepared()
         reason = f"{error.message}; the opset stays at {model.opset}, so weights have one scale per tensor"
         return done.model, (*done.notes, reason)
     return done.model, done.notes

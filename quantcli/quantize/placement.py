@@ -24,8 +24,11 @@ from quantcli.quantize.stem import is_stem
 _SELECTING = {"Slice", "Gather", "GatherElements", "Split", "ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool"}
 """Moves that drop values: their input may range wider than their output."""
 
-_DATA_MOVEMENT = {"Concat", "Resize", "Upsample", "Identity", "Cast", "Pad"}
-"""Further operators through which the noise of their input reaches their output unchanged."""
+_DATA_MOVEMENT = {"Concat", "Identity", "Cast", "Pad"}
+"""Further operators through which the noise of their input reaches their output unchanged.
+
+Interpolation is none of them: it averages, and a float layer in front of it costs more than the noise.
+"""
 
 
 class Placement:
@@ -123,6 +126,8 @@ class Placement:
         if row is None:
             return False
         if row.trait is Trait.PASSTHROUGH:
+            if node.op_type == "Resize":
+                return node.attributes.get("mode", "nearest") == "nearest"
             return node.op_type not in {"MaxPool", "ReduceMax", "ReduceMin", "GlobalMaxPool"}
         return node.op_type in _DATA_MOVEMENT
 

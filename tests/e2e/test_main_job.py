@@ -103,14 +103,14 @@ def test_one_command_gives_the_bytes_of_two(job: tuple[str, Path]) -> None:
     assert (folder / "one.onnx").read_bytes() == (folder / "qdq.onnx").read_bytes()
 
 
-def test_hash_seed_and_threads_change_no_byte(tmp_path: Path) -> None:
+def test_hash_seed_threads_and_batches_change_no_byte(tmp_path: Path) -> None:
     model, calibration, _, _ = files("digits_mobilenet")
     results = []
-    for seed, threads in (("0", 1), ("7", 2)):
+    for seed, threads, batch in (("0", 1, 1), ("7", 2, 8)):
         out = tmp_path / f"{seed}.onnx"
         quantcli(
             "convert", model, "--data", calibration, "--samples", "32", "-o", out, "--threads", threads,
-            cwd=tmp_path, PYTHONHASHSEED=seed,
+            "--batch-size", batch, cwd=tmp_path, PYTHONHASHSEED=seed,
         )  # fmt: skip
         results.append(out.read_bytes())
     assert results[0] == results[1]

@@ -263,3 +263,15 @@ def test_a_node_without_its_first_output_is_judged_by_the_next() -> None:
         r=weight(1, 12, 4),
     )
     assert reason(plan_of(model), "n0") == "F201"
+
+
+@pytest.mark.parametrize(("mode", "code"), [("nearest", "F401"), ("linear", "")])
+def test_interpolation_is_no_data_movement(mode: str, code: str) -> None:
+    model = graph(
+        "g (float[1,4,8,8] x) => (float[1,4,16,16] y) { a = Conv <pads = [1,1,1,1]> (x, w0) "
+        f'y = Resize <mode = "{mode}"> (a, , k) }}',
+        w0=weight(4, 4, 3, 3),
+        k=np.array([1, 1, 2, 2], np.float32),
+    )
+    found = plan_of(model).node("n0").reason
+    assert (found.code if found is not None else "") == code

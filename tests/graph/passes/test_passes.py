@@ -17,6 +17,7 @@ from quantcli.graph.passes.global_average_pool import use_global_average_pool
 from quantcli.graph.passes.lift_constants import lift_constants
 from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.passes.remove_identities import remove_identities
+from quantcli.graph.passes.residual_sum import write_residuals_as_sum
 from quantcli.runtime.session import Session, SessionSettings
 
 RNG = np.random.default_rng(5)
@@ -458,3 +459,20 @@ def test_part_of_a_shape_is_folded(start: int, end: int, expected: list[int]) ->
     fold_constants(model.ir, evaluate)
     assert model.view().constant("s").tolist() == expected
     np.testing.assert_array_equal(run(model, x=np.zeros((2, 3, 4, 5), np.float32))["y"], expected_output)
+
+
+def test_a_residual_in_front_of_a_layer_normalization_is_written_as_sum() -> None:
+    before = load(
+        """g (float[2,4] x) => (float[2,4] y, float[2,4] z) {
+        t = Tanh (x) r = Add (x, t) y = LayerNormalization (r, s, b)
+        c = Add (x, b) z = LayerNormalization (c, s, b)
+        }""",
+        opset=17,
+        s=np.ones(4, np.float32),
+        b=weight(4),
+    )
+    after = before.clone()
+    write_residuals_as_sum(after.ir)
+    assert operators(after) == ["Tanh", "Sum", "LayerNormalization", "Add", "LayerNormalization"]
+    x = weight(2, 4)
+    assert all(np.array_equal(run(before, x=x)[name], run(after, x=x)[name]) for name in ("y", "z"))
