@@ -49,7 +49,7 @@ class Placement:
         self._view = view
         self._target = target
         self._known = known
-        self._output_bound: dict[str, bool] = {}
+        self._output_bound = self._find_output_bound()
         self._makers = {value: kernel for kernel in candidates.values() for value in kernel.outputs}
         self._order = [node.name for node in view.nodes if node.name in candidates]
         self.kernels = dict(candidates)
@@ -105,20 +105,21 @@ class Placement:
             kernel = self.maker(kernel.inputs[0][1])
         return kernel is not None
 
-    def output_bound(self, value: str) -> bool:
-        """Whether ``value`` reaches graph outputs, and nothing but graph outputs, through data movement."""
-        if value not in self._output_bound:
-            self._output_bound[value] = self._compute_output_bound(value)
-        return self._output_bound[value]
-
-    def _compute_output_bound(self, value: str) -> bool:
-        if self._view.tensors[value].is_output:
-            return True
-        uses = self._view.uses(value)
-        return bool(uses) and all(
-            use.index >= 0 and self._moves(use.node) and all(self.output_bound(o) for o in use.node.outputs if o)
-            for use in uses
-        )
+    def _find_output_bound(self) -> frozenset[str]:
+        """Values that reach graph outputs, and nothing but graph outputs, through data movement."""
+        found: set[str] = set()
+        for node in reversed(self._view.nodes):
+            for value in filter(None, node.outputs):
+                uses = self._view.uses(value)
+                moved = bool(uses) and all(
+                    use.index >= 0
+                    and self._moves(use.node)
+                    and all(output in found for output in use.node.outputs if output)
+                    for use in uses
+                )
+                if moved or self._view.tensors[value].is_output:
+                    found.add(value)
+        return frozenset(found)
 
     @staticmethod
     def _moves(node: NodeInfo) -> bool:
@@ -150,7 +151,7 @@ class Placement:
         if kernel.row.trait in {Trait.OWN, Trait.SHARED, Trait.FIXED, Trait.FUSED}:
             if not any(self._exists_as_integers(value) for _, value in kernel.inputs):
                 return Reason(code="F402", sentence="none of its inputs exists as integers")
-            if kernel.row.trait is Trait.SHARED and self.output_bound(kernel.outputs[0]):
+            if kernel.row.trait is Trait.SHARED and kernel.outputs[0] in self._output_bound:
                 return Reason(code="F401", sentence="its result reaches an output through data movement only")
             return None
         moved = kernel.row.trait is Trait.PASSTHROUGH
@@ -180,7 +181,7 @@ class Placement:
         (output,) = kernel.outputs
         if is_stem(self._view, kernel):
             return Reason(code="F207", sentence=f"{kernel.node.op_type} at the input of a depthwise network")
-        if self.output_bound(output):
+        if output in self._output_bound:
             return Reason(code="F401", sentence=f"'{output}' reaches an output through data movement only")
         return self._needs_single_quantizer(output)
 

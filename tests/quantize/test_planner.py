@@ -275,3 +275,13 @@ def test_interpolation_is_no_data_movement(mode: str, code: str) -> None:
     )
     found = plan_of(model).node("n0").reason
     assert (found.code if found is not None else "") == code
+
+
+def test_long_chains_of_moves_are_no_problem() -> None:
+    names = ["a", *(f"t{number}" for number in range(1500)), "y"]
+    moves = "\n".join(f"{after} = Flatten ({before})" for before, after in zip(names, names[1:], strict=False))
+    model = graph(
+        f"g (float[1,4,8,8] x) => (float[1,256] y) {{ a = Conv <pads = [1,1,1,1]> (x, w0)\n{moves} }}",
+        w0=weight(4, 4, 3, 3),
+    )
+    assert reason(plan_of(model), "n0") == "F401"
