@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
-from small_graphs import graph, quantize_graph
+from small_graphs import graph, plan_of, quantize_graph
+
+from quantcli.errors import ModelError
+from quantcli.quantize.solve import solve
 
 
 def operators(quantized) -> list[str]:
@@ -122,3 +127,13 @@ def test_the_same_graph_gives_the_same_bytes() -> None:
     first = quantize_graph(model, feeds).model.to_bytes()
     again = quantize_graph(exact_layer()[0], feeds).model.to_bytes()
     assert first == again
+
+
+def test_a_weight_that_is_not_finite_is_named() -> None:
+    model, feeds = exact_layer()
+    view = model.view()
+    plan = plan_of(model)
+    broken = dataclasses.replace(view, read_constant=lambda name: view.constant(name) * np.float32(np.nan))
+    with pytest.raises(ModelError, match="'w'") as caught:
+        solve(plan, broken, lambda _name, _spec: (0.0, 1.0))
+    assert caught.value.code == "M301"

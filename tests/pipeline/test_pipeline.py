@@ -1,0 +1,208 @@
+"""Use cases called as a library: what they refuse, tell and keep."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from quantcli.errors import ConfigError, DataError, ModelError, OutputError, StaleCalibrationError, UsageError
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.model_io import load_model
+from quantcli.pipeline.calibrate import automatic_batch, calibrate, merge
+from quantcli.pipeline.compare import compare
+from quantcli.pipeline.convert import convert
+from quantcli.pipeline.inspect import inspect
+from quantcli.pipeline.source import load_float_model
+from quantcli.pipeline.types import CalibrateRequest, CompareRequest, ConvertRequest, DataOptions, RunOptions
+from quantcli.pipeline.verify import verify
+from quantcli.progress import SilentProgress
+from quantcli.quantize.planner import make_plan
+from quantcli.quantize.recipe import Recipe
+
+RNG = np.random.default_rng(11)
+SILENT = SilentProgress()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small convolutional model with samples."""
+    proto = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[N,3,8,8] x) => (float[N,4] y) {
+            a = Conv <pads = [1,1,1,1]> (x, w0) r = Relu (a) c = Conv <pads = [1,1,1,1]> (r, w1)
+            p = GlobalAveragePool (c) f = Flatten (p) y = Gemm (f, w2)
+        }"""
+    )
+    for name, shape in (("w0", (4, 3, 3, 3)), ("w1", (4, 4, 3, 3)), ("w2", (4, 4))):
+        array = RNG.normal(0, 0.5, shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(array, name))
+    onnx.save(proto, tmp_path / "m.onnx")
+    samples = RNG.normal(0, 1, (24, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "calib.npz", x=samples[:16])
+    np.savez(tmp_path / "eval.npz", x=samples[16:])
+    np.savez(tmp_path / "mixed.npz", x=samples[12:20])
+    np.save(tmp_path / "labels.npy", np.zeros(8, np.int64))
+    return tmp_path
+
+
+def data(folder: Path, name: str, **options: object) -> DataOptions:
+    return DataOptions(specs=(str(folder / name),), **options)
+
+
+def request(folder: Path, **fields: object) -> ConvertRequest:
+    base = ConvertRequest(model=folder / "m.onnx", data=data(folder, "calib.npz"))
+    return dataclasses.replace(base, **fields)
+
+
+def test_evaluation_on_calibration_samples_is_told(folder: Path) -> None:
+    result = convert(request(folder, eval_data=data(folder, "mixed.npz")), SILENT)
+    assert any("4 of the evaluation samples were used for calibration" in note for note in result.notes)
+
+
+def test_evaluation_on_other_samples_says_nothing(folder: Path) -> None:
+    result = convert(request(folder, eval_data=data(folder, "eval.npz")), SILENT)
+    assert not any("calibration" in note for note in result.notes)
+
+
+def test_comparing_on_the_calibration_samples_is_told(folder: Path) -> None:
+    convert(request(folder), SILENT)
+    asked = CompareRequest(
+        original=folder / "m.onnx", quantized=folder / "m.int8.onnx", data=data(folder, "calib.npz")
+    )
+    report = compare(asked, SILENT)
+    assert any("calibrated on" in note for note in report.notes)
+    assert report.data is not None
+    assert len(report.data.fingerprint or "") == 64
+
+
+def test_labels_of_shuffled_samples_are_refused(folder: Path) -> None:
+    convert(request(folder), SILENT)
+    asked = CompareRequest(
+        original=folder / "m.onnx",
+        quantized=folder / "m.int8.onnx",
+        data=data(folder, "eval.npz", shuffle=True),
+        labels=folder / "labels.npy",
+    )
+    with pytest.raises(UsageError, match="shuffled"):
+        compare(asked, SILENT)
+
+
+@pytest.mark.parametrize("fields", [{"data": DataOptions()}, {"calibration": Path("x.calib")}])
+def test_exactly_one_source_of_ranges_is_needed(folder: Path, fields: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as caught:
+        convert(request(folder, **fields), SILENT)
+    assert caught.value.code == "U201"
+
+
+def test_an_existing_output_is_refused_before_any_work(folder: Path) -> None:
+    (folder / "m.int8.onnx").write_text("mine")
+    with pytest.raises(OutputError) as caught:
+        convert(request(folder), SILENT)
+    assert caught.value.code == "O101"
+    assert (folder / "m.int8.onnx").read_text() == "mine"
+
+
+def test_the_input_is_never_the_output(folder: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        convert(request(folder, output=folder / "m.onnx", overwrite=True), SILENT)
+    assert caught.value.code == "O102"
+
+
+def test_a_missing_folder_is_named(folder: Path) -> None:
+    with pytest.raises(OutputError, match="folder"):
+        convert(request(folder, output=folder / "no" / "m.onnx"), SILENT)
+
+
+def test_a_report_without_a_form_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        convert(request(folder, reports=(folder / "r.pdf",)), SILENT)
+    assert caught.value.code == "U103"
+
+
+def test_a_lower_opset_is_refused(folder: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        convert(request(folder, opset=12), SILENT)
+    assert caught.value.code == "M303"
+
+
+def test_a_plan_of_another_model_is_refused(folder: Path) -> None:
+    convert(request(folder, dry_run=True, plan_out=folder / "plan.json"), SILENT)
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["nodes"][0]["name"] = "stranger"
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ConfigError) as caught:
+        convert(request(folder, plan=folder / "plan.json"), SILENT)
+    assert caught.value.code == "C104"
+
+
+def test_outputs_that_are_not_finite_stop_calibration(folder: Path) -> None:
+    proto = onnx.load(folder / "m.onnx")
+    broken = numpy_helper.to_array(proto.graph.initializer[2]).copy()
+    broken[0, 0] = np.inf
+    proto.graph.initializer[2].CopyFrom(numpy_helper.from_array(broken, "w2"))
+    onnx.save(proto, folder / "inf.onnx")
+    with pytest.raises(DataError, match="not finite") as caught:
+        convert(request(folder, model=folder / "inf.onnx"), SILENT)
+    assert caught.value.code == "K101"
+
+
+def test_a_damaged_result_is_not_written(folder: Path) -> None:
+    source = load_float_model(folder / "m.onnx", "ort-cpu")
+    plan = make_plan(source.view, Recipe())
+    proto = onnx.load(folder / "m.onnx")
+    proto.graph.node.pop()
+    sample = {"x": np.zeros((1, 3, 8, 8), np.float32)}
+    with pytest.raises(OutputError) as caught:
+        verify(proto.SerializeToString(), source, plan, sample, threads=1)
+    assert caught.value.code == "O301"
+
+
+def test_statistics_of_parts_merge_and_of_strangers_do_not(folder: Path) -> None:
+    for name in ("calib", "eval"):
+        asked = CalibrateRequest(
+            model=folder / "m.onnx", data=data(folder, f"{name}.npz"), output=folder / f"{name}.calib"
+        )
+        calibrate(asked, SILENT)
+    merged = merge([folder / "calib.calib", folder / "eval.calib"], folder / "all.calib", False)
+    assert merged.statistics.samples == 24
+    with pytest.raises(StaleCalibrationError):
+        merge([folder / "calib.calib", folder / "calib.calib"], folder / "twice.calib", False)
+
+
+def test_tiny_models_run_in_batches_and_others_do_not(folder: Path) -> None:
+    source = load_float_model(folder / "m.onnx", "ort-cpu")
+    assert automatic_batch(source) == 8
+    assert automatic_batch(dataclasses.replace(source, bytes=2**21)) == 1
+    (spec,) = source.inputs
+    fixed = dataclasses.replace(spec, shape=(1, 3, 8, 8))
+    assert automatic_batch(dataclasses.replace(source, inputs=(fixed,))) == 1
+
+
+def test_every_kind_of_file_can_be_inspected(folder: Path) -> None:
+    asked = CalibrateRequest(model=folder / "m.onnx", data=data(folder, "calib.npz"), run=RunOptions())
+    calibrate(asked, SILENT)
+    convert(request(folder, plan_out=folder / "plan.json", reports=(folder / "r.json",)), SILENT)
+    kinds = {
+        name: inspect(folder / name, target="ort-cpu").kind
+        for name in ("m.onnx", "m.calib", "plan.json", "r.json", "m.int8.onnx")
+    }
+    assert kinds == {
+        "m.onnx": "model",
+        "m.calib": "calibration",
+        "plan.json": "plan",
+        "r.json": "report",
+        "m.int8.onnx": "model",
+    }
+
+
+def test_types_that_the_file_states_are_kept_and_others_are_not(folder: Path) -> None:
+    convert(request(folder), SILENT)
+    written: OnnxModel = load_model(folder / "m.int8.onnx")
+    stated = [value.name for node in written.ir.graph for value in node.outputs if value.type is not None]
+    assert stated == ["y"]
