@@ -130,7 +130,7 @@ def test_the_same_graph_gives_the_same_bytes() -> None:
 
 
 def test_a_weight_that_is_not_finite_is_named() -> None:
-    model, feeds = exact_layer()
+    model, _ = exact_layer()
     view = model.view()
     plan = plan_of(model)
     broken = dataclasses.replace(view, read_constant=lambda name: view.constant(name) * np.float32(np.nan))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from small_graphs import actions, graph, plan_of, quantize_graph, reason
@@ -279,7 +281,7 @@ def test_interpolation_is_no_data_movement(mode: str, code: str) -> None:
 
 def test_long_chains_of_moves_are_no_problem() -> None:
     names = ["a", *(f"t{number}" for number in range(1500)), "y"]
-    moves = "\n".join(f"{after} = Flatten ({before})" for before, after in zip(names, names[1:], strict=False))
+    moves = "\n".join(f"{after} = Flatten ({before})" for before, after in pairwise(names))
     model = graph(
         f"g (float[1,4,8,8] x) => (float[1,256] y) {{ a = Conv <pads = [1,1,1,1]> (x, w0)\n{moves} }}",
         w0=weight(4, 4, 3, 3),
