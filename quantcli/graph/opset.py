@@ -56,8 +56,12 @@ def upgrade_opset(model: OnnxModel, target: int) -> None:
     if not max(model.opset, _OLDEST_KNOWN) <= target <= NEWEST_OPSET:
         raise ValueError(f"cannot raise opset {model.opset} to {target}")
     if any(version < target for version in _versions(model)):
-        _rewrite(model.clone(), target)  # a rehearsal, so that a refusal leaves the model as it was
-        _rewrite(model, target)
+        if _anything_changes(model, target):
+            _rewrite(model.clone(), target)  # a rehearsal, so that a refusal leaves the model as it was
+            _rewrite(model, target)
+        for function in model.ir.functions.values():
+            if "" in function.opset_imports:
+                function.opset_imports[""] = max(target, function.opset_imports[""])
     model.ir.opset_imports[""] = target
     model.ir_version = max(model.ir_version, min_ir_version(target))
     _drop_unused_imports(model)
@@ -70,13 +74,24 @@ def _versions(model: OnnxModel) -> list[int]:
     return [model.opset, *functions]
 
 
+def _anything_changes(model: OnnxModel, target: int) -> bool:
+    """Whether a node has an adapter on the way to ``target``; without one there is nothing to infer or rewrite."""
+    oldest = min(version for version in _versions(model))
+    return any(
+        (node.op_type, version) in ADAPTERS
+        for graph in _graphs(model)
+        for node in graph
+        if node.domain == ""
+        for version in range(oldest + 1, target + 1)
+    )
+
+
 def _rewrite(model: OnnxModel, target: int) -> None:
     rewriter = Rewriter(model, inferred_types(model))
     _raise_graph(rewriter, model.ir.graph, model.opset, target)
     for function in model.ir.functions.values():
         if "" in function.opset_imports:
             _raise_graph(rewriter, function.graph, function.opset_imports[""], target)
-            function.opset_imports[""] = max(target, function.opset_imports[""])
 
 
 def _raise_graph(rewriter: Rewriter, graph: ir.Graph, current: int, target: int) -> None:

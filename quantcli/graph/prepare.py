@@ -25,7 +25,7 @@ from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.passes.remove_identities import remove_identities
 from quantcli.graph.passes.remove_unused import remove_unused
 from quantcli.graph.passes.residual_sum import write_residuals_as_sum
-from quantcli.graph.shapes import infer_shapes
+from quantcli.graph.shapes import infer_shapes, shapes_known
 
 __all__ = ["Evaluate", "Prepared", "prepare"]
 
@@ -77,6 +77,7 @@ def prepare(
     notes += name_nodes(graph_model)
     notes += remove_unused(graph_model)
     RemoveUnusedOpsetsPass()(graph_model)
+    infer_shapes(copy)  # once in any case: what files state may be stale
     _simplify(copy, evaluate)
     if target_opset is not None and target_opset > copy.opset:
         upgrade_opset(copy, target_opset)
@@ -91,7 +92,8 @@ def prepare(
         notes += write_residuals_as_sum(graph_model)
     remove_unused(graph_model)  # what the passes left over; nothing of the user's
     copy.sort()
-    infer_shapes(copy)
+    if not shapes_known(copy):
+        infer_shapes(copy)
     return Prepared(model=copy, notes=tuple(notes))
 
 
@@ -101,5 +103,6 @@ def _simplify(model: OnnxModel, evaluate: Evaluate) -> None:
     nodes = -1
     while nodes != len(model.ir.graph):
         nodes = len(model.ir.graph)
-        infer_shapes(model)
+        if not shapes_known(model):
+            infer_shapes(model)
         fold_constants(model.ir, evaluate)

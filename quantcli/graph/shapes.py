@@ -208,6 +208,18 @@ def _value(values: Mapping[str, ir.Value], name: str) -> ir.Value:
     return values[name]
 
 
+def shapes_known(model: OnnxModel) -> bool:
+    """Whether every value of the main graph has a type and a shape without unknown dimensions."""
+    return all(
+        value.type is not None
+        and value.shape is not None
+        and all(isinstance(dim, int) or dim.value is not None for dim in value.shape)
+        for node in model.ir.graph
+        for value in node.outputs
+        if value.name
+    )
+
+
 def stated_values(model: OnnxModel) -> frozenset[str]:
     """Names of the main graph's intermediate values whose type the model states."""
     made = (value for node in model.ir.graph for value in node.outputs)
