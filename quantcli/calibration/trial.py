@@ -55,7 +55,11 @@ def made_up(inputs: Sequence[TrialInput]) -> dict[str, np.ndarray] | None:
     if not inputs:
         return None
     generator = np.random.default_rng(0)
-    return {entry.name: _values(entry, generator.random(entry.shape)).astype(entry.dtype) for entry in inputs}
+    # onnxruntime takes arrays of rank 0, but not the scalars that numpy's arithmetic makes of them
+    return {
+        entry.name: np.asarray(_values(entry, generator.random(entry.shape)), dtype=entry.dtype)
+        for entry in inputs
+    }
 
 
 def _values(entry: TrialInput, uniform: np.ndarray) -> np.ndarray:

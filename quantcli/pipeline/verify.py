@@ -59,6 +59,13 @@ def _check_values(found: dict[str, np.ndarray], reference: dict[str, np.ndarray]
     """NaN and Inf that the float model does not have are a broken result."""
     for name, values in found.items():
         expected = reference[name]
+        if np.shape(values) != np.shape(expected):
+            raise OutputError(
+                "O301",
+                f"output '{name}' of the quantized model has shape {np.shape(values)}, not {np.shape(expected)}; "
+                "it was not written",
+                hint="please report it with the model",
+            )
         if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
             continue
         broken = ~np.isfinite(values)

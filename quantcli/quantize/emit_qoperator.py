@@ -88,9 +88,10 @@ class QOperatorEmitter(QdqEmitter):
     def _can_spell(self, node: NodeInfo) -> bool:
         row = self._row(node)
         if row.trait is Trait.PASSTHROUGH:
-            known = all(name in self.plan.tensors for name in node.outputs if name)
-            return known and self.view.opset >= row.integer_opset
-        if row.trait is Trait.SHARED and self._same_group(node):
+            tensors = [self.plan.tensors.get(name) for name in node.outputs if name]
+            integers = all(tensor is not None and tensor.integer_producer for tensor in tensors)
+            return integers and self.view.opset >= row.integer_opset
+        if row.trait is Trait.SHARED and self._same_group(node) and self._gives_integers(node.name):
             return True
         operator = row.qlinear.get(self._target.name, "")
         if not operator:

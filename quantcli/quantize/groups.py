@@ -53,8 +53,18 @@ class SharingGroups:
         if len(bounds) > 1:
             return
         for _, value in kernel.inputs:
-            if len(self._view.uses(value)) == 1 and self._placement.maker(value) is not None:
+            if self._read_here_only(value):
                 self._join(value, output)
+
+    def _read_here_only(self, value: str) -> bool:
+        """Whether a kernel makes ``value`` and nothing else reads it, nor what it was moved from."""
+        maker = self._placement.maker(value)
+        while len(self._view.uses(value)) == 1 and maker is not None and len(maker.outputs) == 1:
+            if maker.row.trait is not Trait.PASSTHROUGH:
+                return True
+            value = maker.inputs[0][1]
+            maker = self._placement.maker(value)
+        return False
 
     def _bounds(self, value: str) -> tuple[float, float] | None:
         """Bounds of the fused activation whose result ``value`` is, through moves."""

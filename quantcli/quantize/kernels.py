@@ -8,7 +8,8 @@ and a kernel (runtime facts: MatMul + Add(bias) → Q is one QGemm; Conv → Rel
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +54,14 @@ class Kernel:
     activation: FusedActivation | None = None
     outputs: tuple[str, ...] = ()
 
+    def without(self, names: Collection[str]) -> Kernel:
+        """The kernel without the fused nodes among ``names``, and what stands behind them."""
+        if self.bias_node is not None and self.bias_node.name in names:
+            return replace(self, bias="", bias_node=None, activation=None, outputs=(self.node.outputs[0],))
+        if self.activation is not None and self.activation.node in names:
+            return replace(self, activation=None, outputs=(self.raw_output,))
+        return self
+
     @property
     def raw_output(self) -> str:
         """Value behind the bias, before the activation."""
@@ -79,7 +88,7 @@ def find_kernel(view: GraphView, node: NodeInfo, target: Target) -> Kernel | Rea
     refusal = _refuse_by_form(view, node, row)
     if refusal is not None:
         return refusal
-    return _plain(view, node, row)
+    return _plain(view, node, row, target)
 
 
 def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target: Target) -> Reason | None:
@@ -131,6 +140,8 @@ def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec) -> Reason | No
     if node.op_type == "Resize" and node.attributes.get("mode", "nearest") != "nearest":
         mode = node.attributes.get("mode")
         return Reason(code="F303", sentence=f"Resize with mode '{mode}' interpolates; only nearest selects")
+    if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return Reason(code="F303", sentence="Resize with tf_crop_and_resize adds a value of its own")
     if node.op_type == "MaxPool" and len([o for o in node.outputs if o]) > 1:
         return Reason(code="F303", sentence="MaxPool with indices has no integer form")
     if row.trait is Trait.FUSED and clip_bounds(view, node) is None:
@@ -138,7 +149,7 @@ def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec) -> Reason | No
     return None
 
 
-def _plain(view: GraphView, node: NodeInfo, row: OpSpec) -> Kernel:
+def _plain(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Kernel:
     """OWN, SHARED, FIXED, PASSTHROUGH and FUSED operators."""
     data = _data_inputs(node, row)
     inputs = tuple((i, name) for i, name in data if not view.is_constant(name))
@@ -146,7 +157,7 @@ def _plain(view: GraphView, node: NodeInfo, row: OpSpec) -> Kernel:
     activation = None
     outputs = tuple(name for name in node.outputs if name)
     if row.trait not in {Trait.PASSTHROUGH, Trait.FUSED}:
-        activation = _activation_behind(view, outputs[0])
+        activation = _activation_behind(view, outputs[0], target)
     if activation is not None:
         outputs = (activation.output,)
     return Kernel(node=node, row=row, inputs=inputs, constants=constants, activation=activation, outputs=outputs)
@@ -171,7 +182,7 @@ def _compute(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Ke
     if node.op_type == "MatMul":
         bias, bias_node = _bias_behind(view, node)
     raw = bias_node.outputs[0] if bias_node is not None else node.outputs[0]
-    activation = _activation_behind(view, raw)
+    activation = _activation_behind(view, raw, target)
     return Kernel(
         node=node,
         row=row,
@@ -241,12 +252,10 @@ def _bias_behind(view: GraphView, node: NodeInfo) -> tuple[str, NodeInfo | None]
     if reader is None or reader.op != "Add":
         return "", None
     other = reader.inputs[1] if reader.inputs[0] == node.outputs[0] else reader.inputs[0]
-    shape = view.tensors[other].shape
-    rank = view.tensors[node.inputs[1]].rank
     if not view.is_constant(other) or not _is_vector(view, other, weight_columns(view, node)):
         return "", None
     # A constant of higher rank than the product would raise the rank of the sum.
-    if shape is None or rank is None or len(shape) > max(rank, 1):
+    if (view.tensors[other].rank or 0) > (view.tensors[node.outputs[0]].rank or 1):
         return "", None
     return other, reader
 
@@ -268,13 +277,16 @@ def clip_bounds(view: GraphView, node: NodeInfo) -> tuple[float, float] | None:
     return bounds[0], bounds[1]
 
 
-def _activation_behind(view: GraphView, name: str) -> FusedActivation | None:
-    """The Relu or Clip that alone reads ``name``."""
+def _activation_behind(view: GraphView, name: str, target: Target) -> FusedActivation | None:
+    """The Relu or Clip that alone reads ``name``.
+
+    Where kernels fuse with the quantizer, only one that a range can make redundant: ranges contain 0.
+    """
     reader = sole_reader(view, name)
     if reader is None or reader.domain or reader.op_type not in {"Relu", "Clip"} or reader.inputs[0] != name:
         return None
     bounds = clip_bounds(view, reader)
-    if bounds is None:
+    if bounds is None or (target.fuses_qdq and not bounds[0] <= 0 <= bounds[1]):
         return None
     return FusedActivation(node=reader.name, input=name, output=reader.outputs[0], low=bounds[0], high=bounds[1])
 

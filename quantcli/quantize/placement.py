@@ -176,9 +176,11 @@ class Placement:
     def _compute_rule(self, kernel: Kernel) -> Reason | None:
         if not kernel.weight and not all(self._exists_as_integers(value) for _, value in kernel.inputs):
             return Reason(code="F204", sentence="both operands of the product are activations")
-        if kernel.row.on(self._target.name).float_output:
-            return None
         (output,) = kernel.outputs
+        if kernel.row.on(self._target.name).float_output:
+            # onnxruntime makes a float Gemm of a product with a bias whose result is an output and read as well
+            shared = bool(kernel.bias) and self._view.tensors[output].is_output and self._view.uses(output)
+            return self._needs_single_quantizer(output) if shared else None
         if is_stem(self._view, kernel):
             return Reason(code="F207", sentence=f"{kernel.node.op_type} at the input of a depthwise network")
         if output in self._output_bound:

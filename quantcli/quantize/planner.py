@@ -108,6 +108,7 @@ class _Planner:
                 continue
             if included is not None and node.name in included:
                 self.rules[node.name] = f"--include {included[node.name]}"
+            kernel = kernel.without(set(excluded))
             found[node.name] = kernel
             for part in (kernel.bias_node, kernel.activation):
                 if part is not None:
@@ -170,6 +171,8 @@ class _Planner:
         kernel = placement.maker(value)
         if kernel is None or self.view.tensors[value].is_output:
             return False
+        if any(use.index < 0 for use in self.view.uses(value)):
+            return False  # bodies go on reading the float value
         if kernel.row.on(self.target.name).float_output:
             # This kernel can give float: its float readers get the exact result, but then it does not fuse
             # with the quantizer.

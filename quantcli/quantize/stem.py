@@ -42,7 +42,7 @@ def _is_depthwise(view: GraphView, node: NodeInfo) -> bool:
 def _is_first(view: GraphView, node: NodeInfo) -> bool:
     """Whether an ordinary 2-D convolution reads few channels that no layer made."""
     shape = _weight_shape(view, node)
-    if len(shape) != 4 or _is_depthwise(view, node):
+    if len(shape) != 4 or node.attributes.get("group", 1) != 1:
         return False
     if not isinstance(shape[1], int) or shape[1] > _IMAGE_CHANNELS:
         return False

@@ -80,8 +80,12 @@ def kernel_report(
 
 
 def _moves_integers(view: GraphView, node: NodeInfo) -> bool:
-    """Whether an operator that only moves values does so with integers."""
-    return all(view.tensors[name].dtype in {"uint8", "int8"} for name in node.outputs)
+    """Whether an operator that only moves values does so with integers.
+
+    The optimized graph states no types, but a float one between quantized neighbours reads DequantizeLinear.
+    """
+    makers = [view.producer(name) for name in node.inputs if name]
+    return all(maker is not None and maker.op_type != "DequantizeLinear" for maker in makers)
 
 
 def _why(view: GraphView, node: NodeInfo | None, op_type: str) -> str:

@@ -39,3 +39,9 @@ def test_a_made_up_sample_is_the_same_every_time() -> None:
 def test_texts_have_no_trial() -> None:
     assert describe({"text": np.array(["a"])}) == ()
     assert made_up(()) is None
+
+
+def test_inputs_of_rank_0_are_arrays() -> None:
+    found = made_up(describe({"a": np.array(1.5, np.float32), "b": np.array(True), "c": np.array(3)}))
+    assert found is not None
+    assert all(isinstance(array, np.ndarray) for array in found.values())

@@ -13,6 +13,7 @@ from small_graphs import graph, plan_of, quantize_graph
 
 from quantcli.errors import ModelError
 from quantcli.quantize.solve import solve
+from quantcli.runtime.kernels import kernel_report
 
 
 def operators(quantized) -> list[str]:
@@ -72,9 +73,14 @@ def test_redundant_activations_disappear_and_others_stay() -> None:
     feeds = {"x": rng.normal(0, 1, (1, 4, 6, 6)).astype(np.float32)}
     dropped = quantize_graph(graph(text, lo=np.float32(0), hi=np.float32(6), **weights), feeds)
     assert "Clip" not in operators(dropped)
-    kept = quantize_graph(graph(text, lo=np.float32(0.5), hi=np.float32(1), **weights), feeds)
+    narrow = graph(text, lo=np.float32(0.5), hi=np.float32(1), **weights)
+    kept = quantize_graph(narrow, feeds, target="generic")
     assert "Clip" in operators(kept)
     assert kept.solution.kept == ("n1",)
+    # No range can make it redundant, so onnxruntime would not fuse it: it stays apart and the kernel fuses.
+    apart = quantize_graph(narrow, feeds)
+    assert "Clip" in operators(apart)
+    assert not kernel_report(apart.model.to_bytes(), apart.expected_kernels()).unfused
 
 
 def test_a_weight_read_twice_is_stored_once() -> None:
@@ -137,3 +143,72 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     with pytest.raises(ModelError, match="'w'") as caught:
         solve(plan, broken, lambda _name, _spec: (0.0, 1.0))
     assert caught.value.code == "M301"
+
+
+BODY = """z = If (c) <
+    then_branch = t () => (float[1,4,8,8] p) { p = Neg (r) },
+    else_branch = e () => (float[1,4,8,8] q) { q = Abs (r) }
+>"""
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+@pytest.mark.parametrize("target", ["ort-cpu", "generic"])
+@pytest.mark.parametrize(
+    "before", ["h = Conv (x, w) r = Relu (h)", "h = Conv (x, w2) m, r = Split <axis = 1> (h, s)"]
+)
+def test_a_body_reads_the_float_value_behind_a_kernel(before: str, target: str, form: str) -> None:
+    rng = np.random.default_rng(2)
+    other = "m" if "Split" in before else "r"
+    model = graph(
+        f"g (float[1,4,8,8] x, bool c) => (float[1,4,8,8] z, float[1,4,8,8] y) {{ {before} {BODY} "
+        f"k = Conv ({other}, w) y = Sigmoid (k) }}",
+        w=rng.normal(0, 1, (4, 4, 1, 1)).astype(np.float32),
+        w2=rng.normal(0, 1, (8, 4, 1, 1)).astype(np.float32),
+        s=np.array([4, 4], np.int64),
+    )
+    feeds = {"x": rng.normal(0, 1, (1, 4, 8, 8)).astype(np.float32), "c": np.array(True)}
+    quantized = quantize_graph(model, feeds, form, target=target)
+    expected = quantized.run_float(feeds)["z"]
+    # A few steps of 8 bits; a body that sees the value before the Relu is off by its whole range.
+    assert np.abs(quantized.run(feeds)["z"] - expected).max() < 0.03 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_the_rank_of_a_result_never_changes(form: str) -> None:
+    rng = np.random.default_rng(2)
+    model = graph(
+        "g (float[16] x) => (float[1,12] y) { h = MatMul (x, w) y = Add (h, b) }",
+        w=rng.normal(0, 1, (16, 12)).astype(np.float32),
+        b=rng.normal(0, 1, (1, 12)).astype(np.float32),
+    )
+    feeds = {"x": rng.normal(0, 1, 16).astype(np.float32)}
+    assert quantize_graph(model, feeds, form).run(feeds)["y"].shape == (1, 12)
+
+
+def test_a_biased_product_that_is_an_output_and_read_as_well_is_not_planned_as_integers() -> None:
+    """onnxruntime would run it as a float Gemm on weights that it dequantizes at every run."""
+    rng = np.random.default_rng(2)
+    model = graph(
+        "g (float[4,16] x) => (float[4,8] y, float[4,12] a) { h = MatMul (x, w) a = Add (h, b) r = Relu (a) "
+        "y = MatMul (r, v) }",
+        w=rng.normal(0, 1, (16, 12)).astype(np.float32),
+        b=rng.normal(0, 1, 12).astype(np.float32),
+        v=rng.normal(0, 1, (12, 8)).astype(np.float32),
+    )
+    quantized = quantize_graph(model, {"x": rng.normal(0, 1, (4, 16)).astype(np.float32)})
+    assert list(quantized.expected_kernels()) == ["n3"]
+    assert not kernel_report(quantized.model.to_bytes(), quantized.expected_kernels()).unfused
+
+
+def test_a_concat_of_integers_counts_as_fused() -> None:
+    rng = np.random.default_rng(2)
+    model = graph(
+        "g (float[1,4,8,8] x) => (float[1,4,1,1] y) { h = Conv (x, w) a = Conv (h, w) b = Conv (h, w) "
+        "c = Concat <axis = 1> (a, b) d = Conv (c, v) y = GlobalAveragePool (d) }",
+        w=rng.normal(0, 1, (4, 4, 1, 1)).astype(np.float32),
+        v=rng.normal(0, 1, (4, 8, 1, 1)).astype(np.float32),
+    )
+    feeds = {"x": rng.normal(0, 1, (1, 4, 8, 8)).astype(np.float32)}
+    for form in ("qdq", "qoperator"):
+        quantized = quantize_graph(model, feeds, form)
+        assert not kernel_report(quantized.model.to_bytes(), quantized.expected_kernels()).unfused

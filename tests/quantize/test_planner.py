@@ -287,3 +287,42 @@ def test_long_chains_of_moves_are_no_problem() -> None:
         w0=weight(4, 4, 3, 3),
     )
     assert reason(plan_of(model), "n0") == "F401"
+
+
+@pytest.mark.parametrize("move", ["f = Reshape (h, s)", "f, other = Split <axis = 1> (h, two)"])
+def test_a_value_that_others_read_does_not_join_a_concat_behind_a_move(move: str) -> None:
+    model = graph(
+        f"""g (float[1,4,8,8] x) => (float[1,4,1,1] y, float[1,4,1,1] z) {{
+        h = Conv (x, w) {move} u = Conv (x, wu) c = Concat <axis = 1> (f, u) k = Conv (c, v)
+        y = GlobalAveragePool (k) d = Conv (h, w) z = GlobalAveragePool (d) }}""",
+        w=weight(4, 4, 1, 1),
+        wu=weight(4, 4, 1, 1) * 100,
+        v=weight(4, 8 if "Reshape" in move else 6, 1, 1),
+        s=np.array([1, 4, 8, 8], np.int64),
+        two=np.array([2, 2], np.int64),
+    )
+    plan = plan_of(model)
+    assert plan.tensors["f"].group == "h"
+    assert plan.tensors["c"].group != "h"
+
+
+def test_nodes_that_would_be_fused_can_be_excluded() -> None:
+    plan = plan_of(chain("b = Relu(a)"), exclude=("op:Relu",))
+    assert reason(plan, "n1") == "F101"
+    assert plan.tensors["a"].integer_producer
+    product = graph(
+        "g (float[M,4] x) => (float[M,3] y) { a = MatMul (x, w0) y = Add (a, b0) }", w0=weight(4, 3), b0=weight(3)
+    )
+    plan = plan_of(product, exclude=("op:Add",))
+    assert reason(plan, "n1") == "F101"
+    assert plan.layers[0].bias == ""
+
+
+def test_a_resize_with_a_value_of_its_own_stays_float() -> None:
+    model = chain(
+        'b = Resize <mode = "nearest", coordinate_transformation_mode = "tf_crop_and_resize", '
+        "extrapolation_value = 0.7> (a, roi, , sizes)",
+        roi=np.array([0, 0, -0.3, -0.3, 1, 1, 1.4, 1.4], np.float32),
+        sizes=np.array([1, 4, 8, 8], np.int64),
+    )
+    assert reason(plan_of(model), "n1") == "F303"
