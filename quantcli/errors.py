@@ -94,6 +94,7 @@ ERROR_CODES: dict[str, str] = {
     "U103": "The name of a report does not end in .json or .md, so its form is not known.",
     "U104": "There is no such topic to explain.",
     "U105": "Options exclude each other, or one has no effect without another.",
+    "U106": "Two outputs of one command have the same name.",
     "U201": "Static quantization needs either a calibration file or samples.",
     "U202": "There is no such output format.",
     "U203": "The installed onnxruntime does not have the execution provider that was asked for.",

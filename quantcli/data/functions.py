@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -204,7 +204,8 @@ def _running(label: str, home: str, file: str | None) -> Iterator[None]:
     saved = list(sys.path)
     sys.path.insert(0, home)
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # standard output is for what was asked for
+            yield
     except (KeyboardInterrupt, DataError):
         raise
     except (Exception, SystemExit) as error:

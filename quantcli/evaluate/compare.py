@@ -176,8 +176,14 @@ def _with_runs(
         accuracy=found.accuracy,
         latency=timing,
         data=_data_facts(dataset, found),
-        notes=report.notes + found.notes,
+        notes=report.notes + found.notes + _ignored_labels(found),
     )
+
+
+def _ignored_labels(found: OutputComparison) -> tuple[str, ...]:
+    if found.accuracy is None or not found.accuracy.ignored:
+        return ()
+    return (f"{found.accuracy.ignored} labels are below zero, which means 'no label', and count nowhere",)
 
 
 def _open(path: Path, threads: int) -> Session:

@@ -3,7 +3,7 @@
 A label belongs to a decision: an argmax over the class axis. Labels (samples,) go with an output [N, C],
 labels (samples, L) with [N, L, C], labels (samples, H, W) with [N, H, W, C] or [N, C, H, W]: the output's shape
 without its class axis has to be that of the labels. A call of the model with N rows takes the next N labels.
-Labels below zero mark positions without an answer (padding, void); they count nowhere.
+One value below zero may mark positions without an answer (padding, void); they count nowhere.
 """
 
 from __future__ import annotations
@@ -41,6 +41,14 @@ class LabelScorer:
                 "G203",
                 f"labels are class numbers, integers with one row per sample; these are {labels.dtype} of shape "
                 f"{labels.shape}",
+            )
+        markers = np.unique(labels[labels < 0])
+        if markers.size > 1:
+            raise DataError(
+                "G203",
+                f"labels have {markers.size} different values below zero, from {markers[0]} to {markers[-1]}; "
+                "class numbers count from 0",
+                hint="one value below zero may mark what has no label, such as -1 or -100",
             )
         self._labels = labels
         self._next = 0

@@ -18,11 +18,12 @@ from quantcli.calibration.trial import TrialInput, describe
 from quantcli.data.base import Sample
 from quantcli.data.batching import can_batch
 from quantcli.data.fingerprint import Fingerprint
+from quantcli.errors import DataError
 from quantcli.graph.model import OnnxModel
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize, runnable
 from quantcli.pipeline.types import CalibrateRequest, CalibrateResult, DataOptions, RunOptions
-from quantcli.pipeline.writing import check_output
+from quantcli.pipeline.writing import check_output, data_files
 from quantcli.progress import Progress
 from quantcli.quantize.planner import make_plan, observed_tensors
 from quantcli.quantize.recipe import Recipe
@@ -47,7 +48,7 @@ def calibrate(request: CalibrateRequest, progress: Progress) -> CalibrateResult:
         DataError: The samples do not fit, or give NaN or Inf (K1xx).
     """
     output = request.output or request.model.with_suffix(".calib")
-    check_output(output, request.overwrite, inputs=(request.model,))
+    check_output(output, request.overwrite, inputs=(request.model, *data_files(request.data)))
     source = load_float_model(request.model, request.target, threads=request.run.threads)
     found = collect_statistics(
         source, request.data, request.run, request.target, progress, ignore_nonfinite=request.ignore_nonfinite
@@ -120,6 +121,8 @@ def collect_statistics(
         total=dataset.length,
     )
     seconds = time.perf_counter() - started
+    if all(found.samples == 0 and not found.nonfinite for found in collected.tensors.values()):
+        raise DataError("D106", "the samples hold no elements", hint="check the shapes of the data")
     statistics = CalibrationStatistics.of(
         collected,
         model_digest=source.digest,

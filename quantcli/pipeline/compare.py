@@ -14,9 +14,10 @@ from quantcli.evaluate.compare import LatencyOptions, compare_models
 from quantcli.evaluate.gate_syntax import parse_gate
 from quantcli.graph.metadata import provenance
 from quantcli.graph.model_io import load_model
-from quantcli.pipeline.reporting import check_reports, write_reports
+from quantcli.pipeline.reporting import check_report_forms, write_reports
 from quantcli.pipeline.samples import WatchedSamples, open_samples
 from quantcli.pipeline.types import CompareRequest, RunOptions
+from quantcli.pipeline.writing import check_outputs, data_files
 from quantcli.progress import Progress
 from quantcli.report.schema import Report
 from quantcli.runtime.session import Session, SessionSettings
@@ -31,7 +32,9 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         OutputError: A report file must not or cannot be written.
     """
     gates = tuple(parse_gate(text) for text in request.gates)
-    check_reports(request.reports, request.overwrite)
+    check_report_forms(request.reports)
+    inputs = [request.original, request.quantized, request.labels, *data_files(request.data)]
+    check_outputs(request.reports, request.overwrite, inputs=inputs)
     dataset = None
     labels = None
     if request.data.specs:

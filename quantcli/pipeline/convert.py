@@ -24,11 +24,12 @@ from quantcli.graph.view import GraphView
 from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.pipeline.calibrate import collect_statistics
-from quantcli.pipeline.reporting import check_reports, convert_report, write_reports
+from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
+from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, nothing_to_quantize, runnable
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
-from quantcli.pipeline.writing import check_output, write_text
+from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
 from quantcli.quantize.emit_qdq import QdqEmitter
 from quantcli.quantize.emit_qoperator import QOperatorEmitter
@@ -65,13 +66,21 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     )
     recipe = _possible(request.recipe, source)
     if request.dry_run:
-        plan = _plan(request, source, recipe, None)
+        plan = _plan(source, recipe, None) if request.plan is None else _saved_plan(request.plan, source.view)
         _write_plan(request, plan)
         return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
+    saved = None if request.plan is None else _saved_plan(request.plan, source.view)
+    if request.eval_data.specs:
+        open_samples(request.eval_data, source.inputs)  # so that what does not fit is told before any work
     statistics = _statistics(request, source, progress)
-    plan = _plan(request, source, recipe, statistics)
-    solution = solve(plan, source.view, _ranges(source.view, statistics, method))
-    model = _emit(source, plan, solution, request.format)
+    plan = saved or _plan(source, recipe, statistics)
+    if not plan.count(Action.QUANTIZE):
+        raise nothing_to_quantize(source, plan)
+    ranges = _ranges(source.view, statistics, method)
+    if saved is None:
+        solution, model = _carry_out(source, plan, ranges, request.format)
+    else:
+        solution, model = _carry_out_saved(request, source, plan, ranges)
     _stamp(model, source, statistics, request, plan)
     with runnable(model) as loadable:
         kernels = verify(loadable, source, plan, made_up(statistics.inputs), threads=request.run.threads)
@@ -98,7 +107,15 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
     """Everything that can be refused before any work."""
     if request.format not in _EMITTERS:
         raise UsageError("U202", f"there is no format '{request.format}'", hint="formats: qdq, qoperator")
-    if not request.dry_run:
+    check_report_forms(request.reports)
+    if request.dry_run:
+        if request.output is not None or request.reports or request.calibration is not None:
+            raise UsageError(
+                "U105",
+                "a dry run only plans: it reads no calibration, and writes no model and no report",
+                hint="keep --plan-out, or leave --dry-run out",
+            )
+    else:
         if request.calibration is None and not request.data.specs:
             raise UsageError(
                 "U201",
@@ -109,10 +126,9 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
             raise UsageError(
                 "U201", "both a calibration file and samples are given", hint="leave one of the two out"
             )
-        check_output(output, request.overwrite, inputs=(request.model, request.calibration))
-        check_reports(request.reports, request.overwrite)
-    if request.plan_out is not None:
-        check_output(request.plan_out, request.overwrite, inputs=(request.model, request.plan))
+    inputs = (request.model, request.calibration, request.plan, *data_files(request.data, request.eval_data))
+    outputs = (request.plan_out,) if request.dry_run else (output, request.plan_out, *request.reports)
+    check_outputs(outputs, request.overwrite, inputs=inputs)
 
 
 def _possible(recipe: Recipe, source: FloatModel) -> Recipe:
@@ -125,26 +141,46 @@ def _possible(recipe: Recipe, source: FloatModel) -> Recipe:
 # Plan ---------------------------------------------------------------------------------------------------
 
 
-def _plan(
-    request: ConvertRequest, source: FloatModel, recipe: Recipe, statistics: CalibrationStatistics | None
-) -> Plan:
-    view = source.view
-    if request.plan is not None:
-        plan = _saved_plan(request.plan, view)
-    else:
-        usable = None if statistics is None else _usable(statistics)
-        known = None if usable is None else (lambda name: _statistics_name(view, name, usable) is not None)
-        plan = make_plan(view, recipe, known)
-    if not plan.count(Action.QUANTIZE) and not request.dry_run:
-        raise nothing_to_quantize(source, plan)
-    return plan
+def _plan(source: FloatModel, recipe: Recipe, statistics: CalibrationStatistics | None) -> Plan:
+    if statistics is None:
+        return make_plan(source.view, recipe)
+    usable = _usable(statistics)
+    return make_plan(source.view, recipe, lambda name: _statistics_name(source.view, name, usable) is not None)
+
+
+def _carry_out(source: FloatModel, plan: Plan, ranges: RangeOf, form: str) -> tuple[Solution, OnnxModel]:
+    solution = solve(plan, source.view, ranges)
+    return solution, _emit(source, plan, solution, form)
+
+
+def _carry_out_saved(
+    request: ConvertRequest, source: FloatModel, plan: Plan, ranges: RangeOf
+) -> tuple[Solution, OnnxModel]:
+    """Carry out a plan from a file, which a hand may have changed.
+
+    Raises:
+        ConfigError: C103, its parts contradict each other or the model.
+    """
+    try:
+        return _carry_out(source, plan, ranges, request.format)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        name = request.plan.name if request.plan is not None else ""
+        raise ConfigError(
+            "C103",
+            f"plan '{name}' contradicts itself or the model: {error}",
+            hint="make it again with: quantcli convert MODEL --dry-run --plan-out FILE",
+        ) from error
 
 
 def _saved_plan(path: Path, view: GraphView) -> Plan:
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("C103", f"plan '{path.name}' cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(
+            "C103", f"plan '{path.name}' cannot be read: {error.strerror or error}", hint="check the path"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("C103", f"plan '{path.name}' is no text", hint="name a file of --plan-out") from error
     plan = plan_from_json(text)
     names, planned = {node.name for node in view.nodes}, {node.name for node in plan.nodes}
     missing = sorted(planned ^ names)

@@ -13,7 +13,7 @@ from quantcli.evaluate.compare import compare_models
 from quantcli.pipeline.samples import WatchedSamples, open_samples
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import ConvertRequest, DataOptions
-from quantcli.pipeline.writing import check_output, write_text
+from quantcli.pipeline.writing import write_text
 from quantcli.progress import Progress
 from quantcli.quantize.plan import Action, Plan
 from quantcli.report.markdown import render_markdown
@@ -35,19 +35,17 @@ _RENDERERS = {".json": to_json, ".md": render_markdown}
 _EXAMPLES = 3
 
 
-def check_reports(paths: Sequence[Path], overwrite: bool) -> None:
-    """Refuse report files that must not be written, before any work.
+def check_report_forms(paths: Sequence[Path]) -> None:
+    """Refuse report files that no renderer stands for.
 
     Raises:
-        UsageError: U103, no form for the suffix.
-        OutputError: O101 or O103.
+        UsageError: U103.
     """
     for path in paths:
         if path.suffix.lower() not in _RENDERERS:
             raise UsageError(
                 "U103", f"there is no report form for '{path.name}'", hint="the name decides: .json or .md"
             )
-        check_output(path, overwrite)
 
 
 def write_reports(report: Report, paths: Sequence[Path], *, overwrite: bool) -> tuple[Path, ...]:

@@ -17,6 +17,7 @@ from quantcli.errors import ModelError, RuntimeFailure, UnsupportedModelError
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model, model_digest, model_size, save_model
 from quantcli.graph.observe import expose
+from quantcli.graph.opset import NEWEST_OPSET
 from quantcli.graph.prepare import prepare
 from quantcli.graph.shapes import infer_shapes, state_types, stated_values
 from quantcli.graph.view import GraphView
@@ -85,6 +86,12 @@ def load_float_model(
             "M303",
             f"opset {opset} is asked for, but the model has opset {model.opset}; opsets are only raised",
             hint=f"quantized operators exist from opset {PER_TENSOR_OPSET} on; leave --opset out",
+        )
+    if opset is not None and opset > NEWEST_OPSET:
+        raise ModelError(
+            "M303",
+            f"opset {opset} is asked for; {NEWEST_OPSET} is the newest that is known",
+            hint=f"ask for at most {NEWEST_OPSET}",
         )
     prepared, notes = _prepare(model, target, opset, per_channel)
     infer_shapes(prepared)

@@ -218,10 +218,10 @@ def plan_from_json(text: str) -> Plan:
             constants=tuple(ConstantPlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["constants"]),
             integer_inputs=tuple((name, index) for name, index in raw["integer_inputs"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(
             "C103",
-            f"the file is no plan of quantcli: {type(error).__name__}: {error}",
+            f"the file is no plan of quantcli, or was damaged: {error}",
             hint="make one with: quantcli convert MODEL --dry-run --plan-out FILE",
         ) from error
 
@@ -231,6 +231,8 @@ def _spec(raw: Mapping[str, Any]) -> QuantSpec:
 
 
 def _node(raw: Mapping[str, Any]) -> NodePlan:
+    if not all(isinstance(raw[key], str) for key in ("name", "op_type", "into", "rule")):
+        raise TypeError(f"a node's names must be texts: {dict(raw)}")
     reason = None if raw["reason"] is None else Reason(**raw["reason"])
     return NodePlan(**{**raw, "action": Action(raw["action"]), "reason": reason})
 

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
-from quantcli.evaluate.labels import label_axis
+from quantcli.errors import DataError
+from quantcli.evaluate.labels import LabelScorer, label_axis
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,8 @@ from quantcli.evaluate.labels import label_axis
 )
 def test_the_class_axis_is_what_is_left_of_the_shape(shape, rows, axis):
     assert label_axis(shape, rows) == axis
+
+
+def test_several_values_below_zero_are_no_marker() -> None:
+    with pytest.raises(DataError, match="below zero"):
+        LabelScorer(np.array([0, -1, -2]))

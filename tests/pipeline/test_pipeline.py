@@ -206,3 +206,91 @@ def test_types_that_the_file_states_are_kept_and_others_are_not(folder: Path) ->
     written: OnnxModel = load_model(folder / "m.int8.onnx")
     stated = [value.name for node in written.ir.graph for value in node.outputs if value.type is not None]
     assert stated == ["y"]
+
+
+@pytest.mark.parametrize("victim", ["calib.npz", "eval.npz"])
+def test_samples_are_never_overwritten(folder: Path, victim: str) -> None:
+    before = (folder / victim).read_bytes()
+    for fields in ({"output": folder / victim}, {"plan_out": folder / victim}):
+        with pytest.raises(OutputError) as caught:
+            convert(request(folder, eval_data=data(folder, "eval.npz"), overwrite=True, **fields), SILENT)
+        assert caught.value.code == "O102"
+    assert (folder / victim).read_bytes() == before
+
+
+def test_files_inside_a_folder_of_samples_are_never_overwritten(folder: Path) -> None:
+    (folder / "many").mkdir()
+    np.savez(folder / "many" / "0.npz", x=np.zeros((1, 3, 8, 8), np.float32))
+    asked = CalibrateRequest(
+        model=folder / "m.onnx", data=data(folder, "many"), output=folder / "many" / "0.npz", overwrite=True
+    )
+    with pytest.raises(OutputError) as caught:
+        calibrate(asked, SILENT)
+    assert caught.value.code == "O102"
+
+
+def test_two_outputs_with_one_name_are_refused(folder: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        convert(request(folder, output=folder / "a.json", reports=(folder / "a.json",), overwrite=True), SILENT)
+    assert caught.value.code == "U106"
+
+
+def test_bad_evaluation_data_is_told_before_anything_is_written(folder: Path) -> None:
+    with pytest.raises(DataError):
+        convert(request(folder, eval_data=data(folder, "nope.npz")), SILENT)
+    assert not (folder / "m.int8.onnx").exists()
+
+
+def test_an_opset_that_is_not_known_is_refused(folder: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        convert(request(folder, opset=99), SILENT)
+    assert caught.value.code == "M303"
+
+
+def test_samples_without_elements_are_refused(folder: Path) -> None:
+    np.savez(folder / "zero.npz", x=np.zeros((0, 3, 8, 8), np.float32))
+    asked = CalibrateRequest(model=folder / "m.onnx", data=data(folder, "zero.npz?rows=feed"))
+    with pytest.raises(DataError) as caught:
+        calibrate(asked, SILENT)
+    assert caught.value.code == "D106"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("tensors", "f", "group"), "zzz"),
+        (("tensors", "r", "name"), "zzz"),
+        (("tensors", "r", "fixed_range"), []),
+        (("nodes", 0, "op_type"), -5),
+        (("integer_inputs", 0, 0), []),
+        (("tensors", "r", "spec", "axis"), "zzz"),
+    ],
+)
+def test_a_plan_that_a_hand_broke_is_a_configuration_error(folder: Path, path: tuple, value: object) -> None:
+    convert(request(folder, data=DataOptions(), dry_run=True, plan_out=folder / "plan.json"), SILENT)
+    plan = json.loads((folder / "plan.json").read_text())
+    place = plan
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (folder / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ConfigError):
+        convert(request(folder, plan=folder / "plan.json"), SILENT)
+
+
+def test_a_dry_run_refuses_what_it_would_not_do(folder: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        convert(request(folder, dry_run=True, output=folder / "a.onnx"), SILENT)
+    assert caught.value.code == "U105"
+
+
+def test_what_user_code_prints_does_not_go_to_standard_output(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "feed.py").write_text(
+        "import numpy as np\n\n\ndef samples():\n    print('HELLO')\n"
+        "    yield {'x': np.ones((1, 3, 8, 8), np.float32)}\n"
+    )
+    asked = CalibrateRequest(model=folder / "m.onnx", data=data(folder, "feed.py:samples"))
+    calibrate(asked, SILENT)
+    assert capsys.readouterr().out == ""
