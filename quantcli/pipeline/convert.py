@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from quantcli._version import __version__
@@ -135,7 +135,7 @@ def _possible(recipe: Recipe, source: FloatModel) -> Recipe:
     """The recipe, with per-tensor weights where the opset has no others."""
     if source.view.opset >= PER_CHANNEL_OPSET or not recipe.per_channel:
         return recipe
-    return Recipe(**{**{f: getattr(recipe, f) for f in recipe.__slots__}, "per_channel": False})
+    return replace(recipe, per_channel=False)
 
 
 # Plan ---------------------------------------------------------------------------------------------------
@@ -293,10 +293,8 @@ def _quick_data(request: ConvertRequest) -> tuple[DataOptions | None, str]:
         return request.eval_data, "the evaluation samples"
     if request.data.specs:
         few = min(request.data.samples or QUICK_SAMPLES, QUICK_SAMPLES)
-        fields = {name: getattr(request.data, name) for name in request.data.__slots__}
-        return DataOptions(**{**fields, "samples": few}), (
-            f"{few} calibration samples (optimistic: the ranges were chosen on them)"
-        )
+        told = f"{few} calibration samples (optimistic: the ranges were chosen on them)"
+        return replace(request.data, samples=few), told
     return None, ""
 
 

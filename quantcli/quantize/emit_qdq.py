@@ -39,10 +39,8 @@ class QdqEmitter:
             self.pair(tensor)
         for layer in self.plan.layers:
             self.layer(layer)
-        for (node, index), constant in self.solution.constants.items():
-            name = self.view.node_by_name[node].inputs[index]
-            value = self.dequantized_constant(f"{name}_{node}", constant.values, constant.params)
-            self.editor.set_input(node, index, value)
+        for node, index in self.solution.constants:
+            self.operand(node, index)
         for node in self.solution.dropped:
             self.editor.bypass_node(node)
 
@@ -61,21 +59,20 @@ class QdqEmitter:
     def pair(self, tensor: TensorPlan) -> None:
         """QuantizeLinear and DequantizeLinear behind a value."""
         readers = self.readers(tensor)
-        quantized = self.quantized(tensor)
+        quantized = self.editor.new_value_name(f"{tensor.name}_quantized")
+        self.quantize(tensor, quantized)
         value = self.dequantize(tensor, quantized)
         self.editor.replace_uses(tensor.name, value, uses=readers)
 
-    def quantized(self, tensor: TensorPlan) -> str:
-        """QuantizeLinear behind a value (behind its guard, where there is one)."""
+    def quantize(self, tensor: TensorPlan, quantized: str) -> None:
+        """QuantizeLinear behind a value (behind its guard, where there is one) that gives ``quantized``."""
         source = self.guard(tensor) if tensor.guard else tensor.name
-        quantized = self.editor.new_value_name(f"{tensor.name}_quantized")
         self.editor.add_node(
             "QuantizeLinear",
             [source, *self.params(tensor)],
             [quantized],
             name=f"{tensor.name}_QuantizeLinear",
         )
-        return quantized
 
     def dequantize(self, tensor: TensorPlan, quantized: str) -> str:
         """DequantizeLinear of an integer value."""
@@ -125,6 +122,13 @@ class QdqEmitter:
             self.editor.set_input(layer.bias_node, inputs.index(layer.bias), bias)
         else:
             self.editor.set_input(layer.node, 2, bias)
+
+    def operand(self, node: str, index: int) -> None:
+        """Integer constant operand of an elementwise operator."""
+        constant = self.solution.constants[node, index]
+        name = self.view.node_by_name[node].inputs[index]
+        value = self.dequantized_constant(f"{name}_{node}", constant.values, constant.params)
+        self.editor.set_input(node, index, value)
 
     def constant(self, name: str, values: np.ndarray, params: QuantParams) -> tuple[str, str, str]:
         """Initializers of integers, scale and zero point."""

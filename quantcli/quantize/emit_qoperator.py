@@ -52,11 +52,9 @@ class QOperatorEmitter(QdqEmitter):
         for layer in self.plan.layers:
             if layer.node not in self._spelled:
                 self.layer(layer)
-        for (name, index), constant in self.solution.constants.items():
+        for name, index in self.solution.constants:
             if name not in self._spelled:
-                label = f"{self.view.node_by_name[name].inputs[index]}_{name}"
-                value = self.dequantized_constant(label, constant.values, constant.params)
-                self.editor.set_input(name, index, value)
+                self.operand(name, index)
         swallowed = {self._last_value(node.name)[1] for node in self._spelled.values()}
         for name in self.solution.dropped:
             if name not in swallowed:
@@ -146,7 +144,7 @@ class QOperatorEmitter(QdqEmitter):
         """Integers, scale and zero point of an activation."""
         return [self._integers[value], *self.params(self.plan.tensors[value])]
 
-    def _operand(self, node: NodeInfo, index: int) -> list[str]:
+    def _operand_triple(self, node: NodeInfo, index: int) -> list[str]:
         constant = self.solution.constants.get((node.name, index))
         if constant is None:
             return self._triple(node.inputs[index])
@@ -187,7 +185,7 @@ class QOperatorEmitter(QdqEmitter):
         operator = row.qlinear[self._target.name]
         value, _ = self._last_value(node.name)
         y = list(self.params(self.plan.tensors[value]))
-        operands = [item for index in range(len(node.inputs)) for item in self._operand(node, index)]
+        operands = [item for index in range(len(node.inputs)) for item in self._operand_triple(node, index)]
         attributes = dict(node.attributes)
         inputs = [*y, *operands] if node.op_type == "Concat" else [*operands, *y]
         if node.op_type == "GlobalAveragePool":
@@ -210,13 +208,7 @@ class QOperatorEmitter(QdqEmitter):
         """Quantize a value that no spelled operator made as integers; dequantize it for whom wants floats."""
         integers = self._integers[tensor.name]
         if tensor.name not in self._integer_values:
-            source = self.guard(tensor) if tensor.guard else tensor.name
-            self.editor.add_node(
-                "QuantizeLinear",
-                [source, *self.params(tensor)],
-                [integers],
-                name=f"{tensor.name}_QuantizeLinear",
-            )
+            self.quantize(tensor, integers)
         readers = [(node, index) for node, index in self.readers(tensor) if node not in self._spelled]
         if readers:
             self.editor.replace_uses(tensor.name, self.dequantize(tensor, integers), uses=readers)

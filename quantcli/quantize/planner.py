@@ -7,6 +7,7 @@ sharing groups → Plan
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from quantcli.core.spec import QuantSpec
 from quantcli.graph.view import GraphView, NodeInfo
@@ -157,10 +158,10 @@ class _Planner:
             return False
         if self.target.fuses_qdq and not kernel.row.on(self.target.name).float_output:
             return True
-        wanted = any(placement.wants_integers(value) for value in kernel.outputs)
-        return (
-            wanted if kernel.weight or self.target.fuses_qdq else wanted or bool(self.view.uses(kernel.outputs[0]))
-        )
+        if any(placement.wants_integers(value) for value in kernel.outputs):
+            return True
+        can_give_float = bool(kernel.weight) or self.target.fuses_qdq
+        return not can_give_float and bool(self.view.uses(kernel.outputs[0]))
 
     def _activation_joins(self, placement: Placement, kernel: Kernel) -> bool:
         """Whether the Relu or Clip behind the kernel is seen through the quantizer only."""
@@ -187,30 +188,23 @@ class _Planner:
         for value in self._values_in_order():
             maker = placement.maker(value)
             quantized = maker is not None and self._output_quantized(placement, maker)
-            if not (quantized or placement.wants_integers(value)) or self._never(value):
+            if not (quantized or placement.wants_integers(value)):
                 continue
             moved = maker is not None and maker.row.trait is Trait.PASSTHROUGH
             fixed = maker.row.fixed_range if maker is not None and not self.target.fuses_qdq else None
-            integer_producer = self._integer_producer(placement, value)
             found[value] = TensorPlan(
                 name=value,
                 spec=spec,
                 group=groups.root(value),
                 source="passthrough" if moved else "fixed" if fixed else "calibrated",
                 fixed_range=fixed,
-                integer_producer=integer_producer,
+                integer_producer=self._integer_producer(placement, value),
             )
         if self.target.guards_float:
             for value in list(found):
                 if self._needs_guard(value, placement, found):
-                    tensor = found[value]
-                    found[value] = TensorPlan(
-                        name=value, spec=tensor.spec, group=tensor.group, source=tensor.source, guard=True
-                    )
+                    found[value] = replace(found[value], guard=True)
         return found
-
-    def _never(self, value: str) -> bool:
-        return self.view.is_constant(value)
 
     def _values_in_order(self) -> tuple[str, ...]:
         made = (value for node in self.view.nodes for value in node.outputs if value)
