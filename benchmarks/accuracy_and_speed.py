@@ -25,7 +25,7 @@ from typing import Any
 
 import onnxruntime as ort
 from measure import Latency, Quality, as_json, file_bytes, latency, quality
-from models import Case, all_cases, feeds
+from models import Case, all_cases, feeds, verdict
 from sessions import heavy_share, input_dtypes, open_session, time_by_operator
 
 HERE = Path(__file__).resolve().parent
@@ -262,10 +262,7 @@ def main() -> int:
         )
     failed = [result.case.name for result in results if result.failures]
     refused = [result.case.name for result in results if result.refused]
-    print(f"\n{len(results) - len(failed) - len(refused)} of {len(results)} models pass")
-    for what, names in (("failed", failed), ("refused", refused)):
-        print(f"{what}: {', '.join(names) or 'none'}")
-    return 1 if failed else 0
+    return verdict(len(results), failed, refused)
 
 
 if __name__ == "__main__":

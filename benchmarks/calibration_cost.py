@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from measure import as_json
-from models import Case, all_cases, feeds
+from models import Case, all_cases, feeds, verdict
 from sessions import input_dtypes, open_session
 
 from quantcli.errors import ModelError
@@ -261,10 +261,7 @@ def main() -> int:
         arguments.json.write_text(json.dumps(as_json(results), indent=1) + "\n", encoding="utf-8")
     failed = [found["name"] for found in results if found["failures"]]
     refused = [found["name"] for found in results if "refused" in found]
-    print(f"\n{len(results) - len(failed) - len(refused)} of {len(results)} models pass")
-    for what, names in (("failed", failed), ("refused", refused)):
-        print(f"{what}: {', '.join(names) or 'none'}")
-    return 1 if failed else 0
+    return verdict(len(results), failed, refused)
 
 
 if __name__ == "__main__":

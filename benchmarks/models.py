@@ -158,3 +158,11 @@ def feeds(path: Path, complete: bool, dtypes: Mapping[str, Any]) -> Iterator[Fee
             name: np.asarray(values[row] if complete else values[part], dtype=dtypes[name])
             for name, values in arrays.items()
         }
+
+
+def verdict(total: int, failed: list[str], refused: list[str]) -> int:
+    """Print how many models pass and which do not; the exit code."""
+    print(f"\n{total - len(failed) - len(refused)} of {total} models pass")
+    for what, names in (("failed", failed), ("refused", refused)):
+        print(f"{what}: {', '.join(names) or 'none'}")
+    return 1 if failed else 0
