@@ -116,7 +116,7 @@ class QdqEmitter:
         self.editor.set_input(layer.node, 1, weight)
         if found.bias is None or found.bias_params is None:
             return
-        bias = self.dequantized_constant(f"{layer.bias}_{layer.node}", found.bias, found.bias_params)
+        bias = self.dequantized_constant(layer.bias_name, found.bias, found.bias_params)
         if layer.bias_node:
             inputs = self.view.node_by_name[layer.bias_node].inputs
             self.editor.set_input(layer.bias_node, inputs.index(layer.bias), bias)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from quantcli.core.affine import dequantize
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import AttributeValue, GraphView, NodeInfo
 from quantcli.ops.spec import OpSpec, Trait
@@ -156,7 +157,7 @@ class QOperatorEmitter(QdqEmitter):
         w, w_scale, w_zero = self.constant(layer.weight, found.weight, found.weight_params)
         bias = ""
         if found.bias is not None:
-            bias = self.editor.add_initializer(f"{layer.bias}_{node.name}_quantized", found.bias)
+            bias = self.editor.add_initializer(f"{layer.bias_name}_quantized", found.bias)
         value, _ = self._last_value(node.name)
         integers = self._gives_integers(node.name)
         y = list(self.params(self.plan.tensors[value])) if integers else []
@@ -176,9 +177,10 @@ class QOperatorEmitter(QdqEmitter):
 
     def _float_product(self, node: NodeInfo, layer: LayerPlan, inputs: list[str], value: str) -> None:
         """MatMul with a float result, and the quantizer behind it where the plan wants one."""
-        if layer.bias:
-            bias = self.view.constant(layer.bias).reshape(-1)
-            inputs.append(self.editor.add_initializer(f"{layer.bias}_{node.name}_vector", bias))
+        found = self.solution.layers[node.name]
+        if found.bias is not None and found.bias_params is not None:
+            bias = dequantize(found.bias, found.bias_params)
+            inputs.append(self.editor.add_initializer(f"{layer.bias_name}_vector", bias))
         self._replace(node, f"{_CONTRIB}.{_INTEGER_MATMUL}", inputs, [value], {})
 
     def _spell_elementwise(self, node: NodeInfo, row: OpSpec) -> None:

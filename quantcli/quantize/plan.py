@@ -17,7 +17,7 @@ from quantcli.core.spec import QuantSpec
 from quantcli.errors import ConfigError
 from quantcli.ops.reasons import Reason
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 class Action(StrEnum):
@@ -89,6 +89,7 @@ class LayerPlan:
         bias: Initializer, "" where there is none.
         bias_node: The Add whose constant is the bias of a MatMul, "" elsewhere.
         output: Value after the bias.
+        may_create_bias: Whether a layer without a bias may get one, because the operator has an input for it.
     """
 
     node: str
@@ -98,6 +99,12 @@ class LayerPlan:
     bias: str = ""
     bias_node: str = ""
     output: str = ""
+    may_create_bias: bool = False
+
+    @property
+    def bias_name(self) -> str:
+        """What the integers of the bias are named after."""
+        return f"{self.bias}_{self.node}" if self.bias else f"{self.node}_bias"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +155,7 @@ class Plan:
         activations: Relu and Clip behind quantized kernels.
         constants: Constant operands that are quantized.
         integer_inputs: (node, input index) of the readings that are to see integers.
+        equalization: Strength α with which the channels of the graph were balanced before, 0 for none.
     """
 
     target: str
@@ -157,6 +165,7 @@ class Plan:
     activations: tuple[FusedActivation, ...] = ()
     constants: tuple[ConstantPlan, ...] = ()
     integer_inputs: tuple[tuple[str, int], ...] = ()
+    equalization: float = 0.0
     version: int = field(default=PLAN_VERSION)
 
     def node(self, name: str) -> NodePlan:
@@ -217,6 +226,7 @@ def plan_from_json(text: str) -> Plan:
             ),
             constants=tuple(ConstantPlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["constants"]),
             integer_inputs=tuple((name, index) for name, index in raw["integer_inputs"]),
+            equalization=float(raw["equalization"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(

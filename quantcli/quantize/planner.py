@@ -248,4 +248,5 @@ class _Planner:
             bias=kernel.bias,
             bias_node=kernel.bias_node.name if kernel.bias_node is not None else "",
             output=kernel.raw_output,
+            may_create_bias=not kernel.bias and kernel.node.op_type in _WEIGHTED,
         )

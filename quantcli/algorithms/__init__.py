@@ -1,0 +1,1 @@
+"""Data-aware quantization: equalization, rounding, bias correction. numpy over arrays that a sweep hands in."""
