@@ -142,11 +142,15 @@ def runnable() -> Iterator[tuple[str, bytes, dict[str, Any]]]:
             yield name, data, dict(zip(inputs, case.data_sets[0][0], strict=False))
 
 
-def check_equal(got: Any, want: Any, name: str) -> None:
+def check_equal(got: Any, want: Any, name: str, *, other_opset: bool = False) -> None:
+    """``other_opset``: the runtime may have another kernel there, whose float32 sums have another order."""
     if isinstance(want, list):
         assert len(got) == len(want), name
         for left, right in zip(got, want, strict=True):
-            check_equal(left, right, name)
+            check_equal(left, right, name, other_opset=other_opset)
+    elif other_opset and getattr(want, "dtype", None) == np.float32:
+        # Sums of a few dozen terms of size 1: a rounding each.
+        np.testing.assert_allclose(got, want, rtol=32 * 2.0**-24, atol=32 * 2.0**-24, err_msg=name)
     elif getattr(want, "dtype", None) == np.float16:
         # onnxruntime computes in float32 and rounds between nodes: a node more, a rounding more.
         np.testing.assert_allclose(got, want, rtol=4 * 2.0**-11, atol=2.0**-11, err_msg=name)
