@@ -1,17 +1,19 @@
 """Integer weights and biases of a layer.
 
-Weights: symmetric, per output channel o: ``s_o = max|W_o| / 127``, ``q = round_half_even(W / s)``.
+Weights: symmetric, per output channel o: ``s_o = max|W_o| / qmax``, ``q = round_half_even(W / s)`` unless integers
+found otherwise are assembled (``quantcli.algorithms``). qmax is 127 of int8.
 Biases: int32 with the scale of the accumulator, exactly ``float32(s_x · s_o)``: onnxruntime's QGemm does not
 check it, and a bias scale that differs gives wrong sums in silence.
 
-Overflow: the accumulator holds ``Σ (q_x − z_x)·q_w + q_b``. With |q_x − z_x| ≤ 255 and |q_w| ≤ 127 over K
-products it stays inside int32 if ``|q_b| ≤ 2³¹ − 1 − 255·127·K``; where a bias is larger, the weight scale of its
+Overflow: the accumulator holds ``Σ (q_x − z_x)·q_w + q_b``. With |q_x − z_x| ≤ 255 and |q_w| ≤ qmax over K
+products it stays inside int32 if ``|q_b| ≤ 2³¹ − 1 − 255·qmax·K``; where a bias is larger, the weight scale of its
 channel is widened until it fits (Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient
 inference", section 2, gives the accumulator's form).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,8 @@ from quantcli.core.dtypes import INT32
 from quantcli.core.spec import QuantParams, QuantSpec
 
 _INT32_MAX = 2**31 - 1
+_LARGEST_INPUT = 255
+"""Largest |q_x − z_x| of eight bits."""
 _BIAS_BITS_OF_DEAD_CHANNEL = 24
 """A channel without weights still has a bias: its scale gives that bias 24 bits, a float32's precision."""
 
@@ -30,7 +34,7 @@ class QuantizedLayer:
     """Integers of one layer.
 
     Attributes:
-        weight: int8, shape of the weight.
+        weight: Storage of the weight's type (int8), shape of the weight.
         weight_params: Its scale and zero point.
         bias: int32 (channels,), None where there is none.
         bias_params: Scale float32(s_x·s_w) and zero point 0.
@@ -67,14 +71,47 @@ def quantize_layer(
     Raises:
         ValueError: A value is not finite.
     """
+    params, widened = weight_params(weight, bias, input_params, spec)
+    return assemble(quantize(weight, params), params, bias, input_params, widened=widened)
+
+
+def weight_params(
+    weight: np.ndarray, bias: np.ndarray | None, input_params: QuantParams, spec: QuantSpec
+) -> tuple[QuantParams, int]:
+    """Parameters of a weight, and the number of channels whose scale was widened for the bias.
+
+    Args: as of ``quantize_layer``.
+
+    Raises:
+        ValueError: A value is not finite.
+    """
     if not np.isfinite(weight).all() or (bias is not None and not np.isfinite(bias).all()):
         raise ValueError("a weight or bias is not finite")
     bound = weight_range(weight, spec)
     params = params_from_range(-bound, bound, spec)
-    widened = 0
-    if bias is not None:
-        params, widened = _widen(params, bound, bias, input_params, weight)
-    integers = quantize(weight, params)
+    if bias is None:
+        return params, 0
+    return _widen(params, bound, bias, input_params, weight.shape)
+
+
+def assemble(
+    integers: np.ndarray,
+    params: QuantParams,
+    bias: np.ndarray | None,
+    input_params: QuantParams,
+    *,
+    widened: int = 0,
+) -> QuantizedLayer:
+    """The layer with these integers of the weight, however they were found.
+
+    Args:
+        integers: Shape of the weight, inside the range of ``params.spec``.
+        params: As ``weight_params`` gives them.
+        bias: float (channels,) or None; rounded to nearest here.
+        input_params: Per-tensor parameters of the layer's input.
+        widened: As ``weight_params`` gives it.
+    """
+    integers = integers.astype(params.spec.dtype.storage, copy=False)
     if bias is None:
         return QuantizedLayer(weight=integers, weight_params=params)
     bias_params = accumulator_params(input_params, params)
@@ -88,6 +125,12 @@ def quantize_layer(
     )
 
 
+def largest_bias(params: QuantParams, input_params: QuantParams, weight_shape: tuple[int, ...]) -> np.ndarray:
+    """float64, shape of the scale: largest magnitude of a bias at which no accumulator overflows."""
+    step = input_params.scale.astype(np.float64) * params.scale.astype(np.float64)
+    return np.asarray(step * _room(params.spec, weight_shape))
+
+
 def accumulator_params(input_params: QuantParams, weight_params: QuantParams) -> QuantParams:
     """Parameters of the int32 accumulator: scale float32(s_x·s_w), zero point 0."""
     scale = (input_params.scale * weight_params.scale).astype(np.float32)
@@ -95,24 +138,31 @@ def accumulator_params(input_params: QuantParams, weight_params: QuantParams) ->
     return QuantParams(spec=spec, scale=scale, zero_point=np.zeros(scale.shape, np.int32))
 
 
+def _room(spec: QuantSpec, weight_shape: tuple[int, ...]) -> int:
+    """Largest integer of a bias that leaves room for the products in int32."""
+    channels = 1 if spec.axis is None else weight_shape[spec.axis]
+    products = math.prod(weight_shape) // max(channels, 1)
+    largest = max(spec.qmax, -spec.qmin)
+    return max(_INT32_MAX - _LARGEST_INPUT * largest * products, 2**30)
+
+
 def _widen(
-    params: QuantParams, bound: np.ndarray, bias: np.ndarray, input_params: QuantParams, weight: np.ndarray
+    params: QuantParams,
+    bound: np.ndarray,
+    bias: np.ndarray,
+    input_params: QuantParams,
+    weight_shape: tuple[int, ...],
 ) -> tuple[QuantParams, int]:
     """Scales at which every bias fits, and how many had to grow."""
     magnitude = np.abs(bias.astype(np.float64))
     if params.spec.axis is None:
-        channels = 1
         magnitude = magnitude.max(initial=0.0)
-    else:
-        channels = weight.shape[params.spec.axis]
-    products = weight.size // max(channels, 1)
-    room = max(_INT32_MAX - 255 * 127 * products, 2**30)
     step = input_params.scale.astype(np.float64)
     scale = params.scale.astype(np.float64)
     dead = np.maximum(magnitude / (step * 2**_BIAS_BITS_OF_DEAD_CHANNEL), float(MIN_SCALE))
     scale = np.where((bound == 0) & (magnitude > 0), dead, scale)
     # A float32 rounding may shrink the scale by 2^-24; the limit leaves room for that.
-    needed = magnitude / (step * room) * (1 + 2**-20)
+    needed = magnitude / (step * _room(params.spec, weight_shape)) * (1 + 2**-20)
     wide = needed > scale
     grown = np.where(wide, needed, scale).astype(np.float32)
     return QuantParams(spec=params.spec, scale=grown, zero_point=params.zero_point), int(np.sum(wide))
