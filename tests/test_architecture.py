@@ -50,6 +50,7 @@ ONLY_IN = {
     "onnx": {"graph"},
     "onnx_ir": {"graph"},
     "onnxruntime": {"runtime"},
+    "threadpoolctl": {"algorithms"},
     "click": {"cli"},
     "rich": {"cli", "report/terminal.py"},
 }
