@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from quantcli.algorithms.effort import DEFAULT_EFFORT, EFFORTS
 from quantcli.cli.command import Command, option
-from quantcli.cli.kinds import file_path
+from quantcli.cli.kinds import Bytes, file_path
 from quantcli.cli.options import (
     DATA,
     OUTPUT,
+    RUNNING,
     data_option,
     data_options,
     force_option,
@@ -59,7 +61,7 @@ Examples:
     type=file_path(),
     metavar="FILE",
     section=DATA,
-    help="Statistics made by quantcli calibrate; in place of --data.",
+    help="Statistics made by quantcli calibrate. With --data, too, weights are rounded against those samples.",
 )
 @data_option(
     "Samples to calibrate on: an .npz, .npy, folder, images, FILE.py:FUNCTION or random:N, as "
@@ -91,6 +93,14 @@ Examples:
     help="Float operators between Q/DQ pairs, or integer operators.",
 )
 @target_option(_HOW)
+@option(
+    "--effort",
+    type=click.Choice(list(EFFORTS)),
+    default=DEFAULT_EFFORT,
+    show_default=True,
+    section=_HOW,
+    help="Seconds spent on accuracy: " + "; ".join(f"{e.name}: {e.summary}" for e in EFFORTS.values()) + ".",
+)
 @option(
     "--method",
     default="capped",
@@ -132,7 +142,22 @@ Examples:
     section=_HOW,
     help="Decisions from --plan-out, in place of planning.",
 )
+@option(
+    "--mask",
+    metavar="INPUT",
+    section=DATA,
+    help="Input that marks padding with 0 (attention_mask): padding then has no say in how weights are rounded.",
+)
 @run_options(calibrating=True)
+@option(
+    "--max-memory",
+    type=Bytes(),
+    default="2G",
+    show_default=True,
+    metavar="BYTES",
+    section=RUNNING,
+    help="Activations that rounding may hold at a time, as 500M or 2G; samples are left out to stay below.",
+)
 @option(
     "-o",
     "--output",
@@ -188,6 +213,9 @@ def convert(
         eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
         recipe=_recipe(shared),
         format=shared["format"],
+        effort=shared["effort"],
+        mask=shared["mask"],
+        max_memory=shared["max_memory"],
         opset=opset,
         plan=plan,
         plan_out=plan_out,
@@ -229,12 +257,6 @@ def _check_sources(
     dry_run: bool,
 ) -> None:
     """Exactly one source of ranges, unless nothing is to be computed; no option without effect."""
-    if calibration is not None and data:
-        raise UsageError(
-            "U105",
-            "--calibration and --data both say where ranges come from",
-            hint="give one; samples that only judge the result go behind --eval-data",
-        )
     if not (dry_run or data or calibration is not None):
         raise UsageError(
             "U101",

@@ -23,6 +23,8 @@ _PROVIDERS = {
     "dml": "DmlExecutionProvider",
 }
 
+_FACTORS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
 REPORT_SUFFIXES = (".json", ".md")
 
 
@@ -42,6 +44,27 @@ class Shape(_Kind):
         if not (equals and name) or not all(part.isascii() and part.isdigit() for part in parts):
             self.fail(f"'{value}' is no shape; write NAME=1x3x224x224", param, ctx)
         return name, tuple(int(part) for part in parts)
+
+
+class Bytes(_Kind):
+    """A number of bytes: ``500M``, ``2G``, ``1048576``; K, M, G are powers of 1024."""
+
+    name = "bytes"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        factor = _FACTORS.get(text[-1:], 1)
+        digits = text[:-1] if factor > 1 else text
+        try:
+            count = round(float(digits) * factor)
+        except (ValueError, OverflowError):
+            count = 0
+        if count < 1:
+            self.fail(f"'{value}' is no number of bytes; write 500M or 2G", param, ctx)
+        return count
 
 
 class Provider(_Kind):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -91,10 +91,12 @@ def collect_statistics(
     progress: Progress,
     *,
     ignore_nonfinite: bool = False,
+    watch: Callable[[Iterable[Sample]], Iterator[Sample]] = iter,
 ) -> Swept:
     """Run the prepared model on samples and observe every tensor that a plan for ``target`` may quantize.
 
-    Which nodes are excluded later does not matter: a smaller selection needs fewer tensors.
+    Which nodes are excluded later does not matter: a smaller selection needs fewer tensors. ``watch`` sees the
+    samples as they pass.
     """
     plan = make_plan(source.view, Recipe(target=target))
     names = observed_tensors(plan)
@@ -113,7 +115,7 @@ def collect_statistics(
     collected = collect(
         source.prepared,
         [ObservedTensor(name=name) for name in names],
-        _first_described(fingerprint.watch(dataset), forms),
+        _first_described(watch(fingerprint.watch(dataset)), forms),
         make_session=make_session,
         batch_size=run.batch_size or automatic_batch(source),
         progress=progress,

@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from quantcli._version import __version__
-from quantcli.calibration.estimators import Method, estimate, parse_method
-from quantcli.calibration.file_format import encode, load_statistics
-from quantcli.calibration.statistics import CalibrationStatistics, check_model
+from quantcli.algorithms.effort import EFFORTS
+from quantcli.calibration.estimators import parse_method
+from quantcli.calibration.file_format import encode
+from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.calibration.trial import made_up
-from quantcli.core.spec import QuantSpec
 from quantcli.errors import ConfigError, UsageError
-from quantcli.graph.edit import GraphEditor
 from quantcli.graph.metadata import provenance, set_provenance
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import model_size, save_model
-from quantcli.graph.shapes import forget_types
 from quantcli.graph.view import GraphView
-from quantcli.ops.spec import Trait
-from quantcli.ops.table import lookup
-from quantcli.pipeline.calibrate import collect_statistics
+from quantcli.pipeline.carry_out import EMITTERS, best_of, carry_out
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
 from quantcli.pipeline.samples import open_samples
-from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, nothing_to_quantize, runnable
+from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
+from quantcli.pipeline.workbench import equalized, open_workbench
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
-from quantcli.quantize.emit_qdq import QdqEmitter
-from quantcli.quantize.emit_qoperator import QOperatorEmitter
-from quantcli.quantize.plan import Action, Plan, plan_from_json
+from quantcli.quantize.plan import Plan, plan_from_json
 from quantcli.quantize.planner import make_plan
 from quantcli.quantize.recipe import Recipe
-from quantcli.quantize.solve import RangeOf, Solution, solve
-
-_EMITTERS = {"qdq": QdqEmitter, "qoperator": QOperatorEmitter}
+from quantcli.quantize.solve import Solution
 
 QUICK_SAMPLES = 8
 """Calibration samples on which fidelity is shown when no others are given."""
@@ -48,7 +40,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     """Quantize a model.
 
     Raises:
-        UsageError: U201, neither calibration nor data are given, or both.
+        UsageError: U201, neither calibration nor data are given.
         ConfigError: A selector, plan or method is wrong.
         ModelError: The model is unreadable, unsupported, or nothing in it can be quantized (M304).
         DataError, StaleCalibrationError: Samples or statistics do not fit.
@@ -57,6 +49,8 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     output = request.output or request.model.with_name(f"{request.model.stem}.int8.onnx")
     _check_request(request, output)
     method = parse_method(request.recipe.method)
+    effort = EFFORTS[request.effort]
+    saved = None if request.plan is None else _read_plan(request.plan)
     source = load_float_model(
         request.model,
         request.recipe.target,
@@ -64,23 +58,20 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         per_channel=request.recipe.per_channel,
         threads=request.run.threads,
     )
-    recipe = _possible(request.recipe, source)
+    request = replace(request, recipe=_possible(request.recipe, source))
     if request.dry_run:
-        plan = _plan(source, recipe, None) if request.plan is None else _saved_plan(request.plan, source.view)
+        plan = make_plan(source.view, request.recipe) if saved is None else _checked(request, saved, source.view)
         _write_plan(request, plan)
         return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
-    saved = None if request.plan is None else _saved_plan(request.plan, source.view)
     if request.eval_data.specs:
         open_samples(request.eval_data, source.inputs)  # so that what does not fit is told before any work
-    statistics = _statistics(request, source, progress)
-    plan = saved or _plan(source, recipe, statistics)
-    if not plan.count(Action.QUANTIZE):
-        raise nothing_to_quantize(source, plan)
-    ranges = _ranges(source.view, statistics, method)
-    if saved is None:
-        solution, model = _carry_out(source, plan, ranges, request.format)
+    bench = open_workbench(request, source, effort.samples, progress)
+    if saved is not None:
+        bench = equalized(bench, request, saved.equalization, progress)
+        made = carry_out(bench, _checked(request, saved, bench.view), request, effort, method, progress)
     else:
-        solution, model = _carry_out_saved(request, source, plan, ranges)
+        made = best_of(bench, request, effort, method, progress)
+    plan, model, statistics = made.plan, made.model, made.bench.statistics
     _stamp(model, source, statistics, request, plan)
     with runnable(model) as loadable:
         kernels = verify(loadable, source, plan, made_up(statistics.inputs), threads=request.run.threads)
@@ -99,13 +90,14 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         fidelity={found.name: found.sqnr for found in report.outputs if found.sqnr is not None},
         fidelity_on=fidelity_on if report.data is not None else "",
         report=report,
-        notes=(*report.notes, *_solution_notes(solution), *statistics.notes),
+        rounding=made.facts,
+        notes=(*report.notes, *made.bench.notes, *_solution_notes(made.solution), *statistics.notes),
     )
 
 
 def _check_request(request: ConvertRequest, output: Path) -> None:
     """Everything that can be refused before any work."""
-    if request.format not in _EMITTERS:
+    if request.format not in EMITTERS:
         raise UsageError("U202", f"there is no format '{request.format}'", hint="formats: qdq, qoperator")
     check_report_forms(request.reports)
     if request.dry_run:
@@ -122,10 +114,6 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
                 "static quantization needs ranges: give a calibration file or samples",
                 hint="add --calibration MODEL.calib, or --data SPEC",
             )
-        if request.calibration is not None and request.data.specs:
-            raise UsageError(
-                "U201", "both a calibration file and samples are given", hint="leave one of the two out"
-            )
     inputs = (request.model, request.calibration, request.plan, *data_files(request.data, request.eval_data))
     outputs = (request.plan_out,) if request.dry_run else (output, request.plan_out, *request.reports)
     check_outputs(outputs, request.overwrite, inputs=inputs)
@@ -141,38 +129,7 @@ def _possible(recipe: Recipe, source: FloatModel) -> Recipe:
 # Plan ---------------------------------------------------------------------------------------------------
 
 
-def _plan(source: FloatModel, recipe: Recipe, statistics: CalibrationStatistics | None) -> Plan:
-    if statistics is None:
-        return make_plan(source.view, recipe)
-    usable = _usable(statistics)
-    return make_plan(source.view, recipe, lambda name: _statistics_name(source.view, name, usable) is not None)
-
-
-def _carry_out(source: FloatModel, plan: Plan, ranges: RangeOf, form: str) -> tuple[Solution, OnnxModel]:
-    solution = solve(plan, source.view, ranges)
-    return solution, _emit(source, plan, solution, form)
-
-
-def _carry_out_saved(
-    request: ConvertRequest, source: FloatModel, plan: Plan, ranges: RangeOf
-) -> tuple[Solution, OnnxModel]:
-    """Carry out a plan from a file, which a hand may have changed.
-
-    Raises:
-        ConfigError: C103, its parts contradict each other or the model.
-    """
-    try:
-        return _carry_out(source, plan, ranges, request.format)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        name = request.plan.name if request.plan is not None else ""
-        raise ConfigError(
-            "C103",
-            f"plan '{name}' contradicts itself or the model: {error}",
-            hint="make it again with: quantcli convert MODEL --dry-run --plan-out FILE",
-        ) from error
-
-
-def _saved_plan(path: Path, view: GraphView) -> Plan:
+def _read_plan(path: Path) -> Plan:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
@@ -181,14 +138,23 @@ def _saved_plan(path: Path, view: GraphView) -> Plan:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError("C103", f"plan '{path.name}' is no text", hint="name a file of --plan-out") from error
-    plan = plan_from_json(text)
+    return plan_from_json(text)
+
+
+def _checked(request: ConvertRequest, plan: Plan, view: GraphView) -> Plan:
+    """The plan, if its nodes are those of the graph.
+
+    Raises:
+        ConfigError: C104.
+    """
     names, planned = {node.name for node in view.nodes}, {node.name for node in plan.nodes}
     missing = sorted(planned ^ names)
     if missing:
+        name = request.plan.name if request.plan is not None else ""
         raise ConfigError(
             "C104",
-            f"plan '{path.name}' is of another model: node '{missing[0]}' is not in both",
-            hint="make it again with: quantcli convert MODEL --dry-run --plan-out FILE",
+            f"plan '{name}' is of another model: node '{missing[0]}' is not in both",
+            hint="make it again with: quantcli convert MODEL --plan-out FILE",
         )
     return plan
 
@@ -198,60 +164,7 @@ def _write_plan(request: ConvertRequest, plan: Plan) -> None:
         write_text(request.plan_out, plan.to_json(), overwrite=request.overwrite)
 
 
-# Ranges -------------------------------------------------------------------------------------------------
-
-
-def _statistics(request: ConvertRequest, source: FloatModel, progress: Progress) -> CalibrationStatistics:
-    if request.calibration is None:
-        return collect_statistics(source, request.data, request.run, request.recipe.target, progress).statistics
-    statistics = load_statistics(request.calibration)
-    check_model(statistics, source.digest)
-    return statistics
-
-
-def _usable(statistics: CalibrationStatistics) -> Mapping[str, object]:
-    broken = set(statistics.unusable)
-    return {name: stats for name, stats in statistics.tensors.items() if name not in broken and stats.count > 0}
-
-
-def _statistics_name(view: GraphView, name: str, known: Mapping[str, object]) -> str | None:
-    """``name``, or the value that it was moved from: moving widens no range."""
-    while name not in known:
-        maker = view.producer(name)
-        row = None if maker is None else lookup(maker.domain, maker.op_type)
-        if maker is None or row is None or row.trait is not Trait.PASSTHROUGH:
-            return None
-        name = maker.inputs[0]
-    return name
-
-
-def _ranges(view: GraphView, statistics: CalibrationStatistics, method: Method) -> RangeOf:
-    usable = _usable(statistics)
-
-    def range_of(name: str, spec: QuantSpec) -> tuple[float, float]:
-        found = _statistics_name(view, name, usable)
-        if found is None:
-            raise ConfigError(
-                "C105",
-                f"the plan quantizes '{name}', but the calibration has no statistics of it",
-                hint="calibrate for the same target, or leave --plan out",
-            )
-        result = estimate(statistics.tensors[found], spec, method)
-        return result.min, result.max
-
-    return range_of
-
-
 # Result -------------------------------------------------------------------------------------------------
-
-
-def _emit(source: FloatModel, plan: Plan, solution: Solution, form: str) -> OnnxModel:
-    model = source.prepared.clone()
-    editor = GraphEditor(model)
-    _EMITTERS[form](editor, source.view, plan, solution).emit()
-    editor.finish()
-    forget_types(model, source.stated)
-    return model
 
 
 def _stamp(
@@ -265,6 +178,8 @@ def _stamp(
     config = {
         "recipe": asdict(request.recipe),
         "format": request.format,
+        "effort": request.effort,
+        "mask": request.mask,
         "opset": request.opset,
         "plan": hashlib.sha256(plan.to_json().encode()).hexdigest(),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantcli.algorithms.effort import DEFAULT_EFFORT
 from quantcli.quantize.recipe import Recipe
 from quantcli.runtime.kernel_report import KernelReport
 
@@ -106,6 +107,9 @@ class ConvertRequest:
         eval_data: Samples that calibration does not see, for the fidelity shown at the end.
         recipe: How to quantize.
         format: "qdq" or "qoperator".
+        effort: Key of ``algorithms.effort.EFFORTS``.
+        mask: Input that says which positions of a sample count (0 for padding), None where all do.
+        max_memory: Bytes of activations that rounding against the data may hold at a time.
         opset: ai.onnx version of the result; None for the lowest that does.
         plan: A saved plan that takes the place of planning.
         plan_out: Where to write the plan.
@@ -122,6 +126,9 @@ class ConvertRequest:
     eval_data: DataOptions = field(default_factory=DataOptions)
     recipe: Recipe = field(default_factory=Recipe)
     format: str = "qdq"
+    effort: str = DEFAULT_EFFORT
+    mask: str | None = None
+    max_memory: int = 2**31
     opset: int | None = None
     plan: Path | None = None
     plan_out: Path | None = None
@@ -129,6 +136,27 @@ class ConvertRequest:
     dry_run: bool = False
     run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundingFacts:
+    """How weights and biases were found.
+
+    Attributes:
+        effort: Level of effort.
+        samples: Samples that weights were rounded against; 0 for rounding to nearest.
+        peak_bytes: Most bytes of activations held at a time.
+        variants: Way of rounding → number of layers.
+        alpha: Strength of equalization, 0 for none.
+        scaled: Channels that equalization scaled.
+    """
+
+    effort: str
+    samples: int = 0
+    peak_bytes: int = 0
+    variants: Mapping[str, int] = field(default_factory=dict)
+    alpha: float = 0.0
+    scaled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +173,7 @@ class ConvertResult:
         fidelity: SQNR in dB of each float output against the float model; empty when nothing was measured.
         fidelity_on: What ``fidelity`` was measured on ("8 calibration samples", "40 samples of eval.npz"), "".
         report: The report; None after a dry run.
+        rounding: How weights were rounded; None after a dry run.
         notes: Things the user should know.
     """
 
@@ -157,6 +186,7 @@ class ConvertResult:
     fidelity: Mapping[str, float] = field(default_factory=dict)
     fidelity_on: str = ""
     report: Report | None = None
+    rounding: RoundingFacts | None = None
     notes: tuple[str, ...] = ()
 
     def reasons(self) -> Counter[tuple[str, str]]:

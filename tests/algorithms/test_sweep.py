@@ -31,7 +31,7 @@ class Nearest:
         self.solution = solution
         self.seen = {}
 
-    def __call__(self, layer, plain, rounded):
+    def __call__(self, layer, numbers, plain, rounded):
         self.seen[layer.node] = (list(plain), list(rounded))
         return self.solution.layers[layer.node]
 
@@ -93,7 +93,7 @@ def test_a_layer_is_shown_its_input_in_both_streams(case):
 def test_a_decision_shows_in_what_comes_later(case):
     quantized, samples = case
 
-    def without_first(layer, plain, rounded):
+    def without_first(layer, numbers, plain, rounded):
         found = quantized.solution.layers[layer.node]
         if layer.node != "n0":
             seen.append(max(float(np.abs(x).max()) for x in rounded))

@@ -1,0 +1,71 @@
+"""How much work a conversion may take, as data.
+
+Measured on fourteen networks (SQNR in dB, nearest rounding → fast → balanced): squeezenet 32 → 35 → 37, mobilenetv1
+12 → 25 → 26, resnet20 29 → 30 → 30; 32 samples and 4 000 rows are on a flat optimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """A level of effort.
+
+    Attributes:
+        name: As users write it.
+        summary: One line for help and docs.
+        samples: Calibration samples that the sweep walks with.
+        rows: Input rows of a layer from which its rounding is fitted.
+        gptq: Whether weights are rounded against the data; otherwise only biases are corrected.
+        alphas: Strengths of equalization that are tried; the first is the default, more are compared on samples
+            that the sweep did not see.
+        placement: Whether placement is measured where the target allows it.
+    """
+
+    name: str
+    summary: str
+    samples: int
+    rows: int
+    gptq: bool
+    alphas: tuple[float, ...]
+    placement: bool
+
+
+_ALL = (
+    Effort(
+        name="fast",
+        summary="equalized channels, nearest rounding, corrected biases (16 samples)",
+        samples=16,
+        rows=1000,
+        gptq=False,
+        alphas=(0.6,),
+        placement=False,
+    ),
+    Effort(
+        name="balanced",
+        summary="equalized channels, weights rounded against the data, corrected biases (32 samples), measured placement",
+        samples=32,
+        rows=4000,
+        gptq=True,
+        alphas=(0.6,),
+        placement=True,
+    ),
+    Effort(
+        name="max",
+        summary="as balanced with 64 samples, and the strength of equalization chosen on held-out samples",
+        samples=64,
+        rows=8000,
+        gptq=True,
+        alphas=(0.6, 0.0, 0.4, 0.8),
+        placement=True,
+    ),
+)
+
+EFFORTS: Mapping[str, Effort] = MappingProxyType({effort.name: effort for effort in _ALL})
+"""Levels by name, cheapest first."""
+
+DEFAULT_EFFORT = "balanced"

@@ -1,0 +1,105 @@
+"""From a workbench and a plan to a model: parameters, rounding against the data, edits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from quantcli.algorithms.effort import Effort
+from quantcli.calibration.estimators import Method
+from quantcli.errors import ConfigError
+from quantcli.graph.edit import GraphEditor
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.shapes import forget_types
+from quantcli.pipeline.refine import refine
+from quantcli.pipeline.source import FloatModel, nothing_to_quantize
+from quantcli.pipeline.types import ConvertRequest, RoundingFacts
+from quantcli.pipeline.workbench import Workbench, equalized, mask_of
+from quantcli.progress import Progress
+from quantcli.quantize.emit_qdq import QdqEmitter
+from quantcli.quantize.emit_qoperator import QOperatorEmitter
+from quantcli.quantize.plan import Action, Plan
+from quantcli.quantize.solve import Solution, solve
+
+EMITTERS = {"qdq": QdqEmitter, "qoperator": QOperatorEmitter}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A quantized model and what it was made of.
+
+    Attributes:
+        bench: Graph and statistics.
+        plan: All decisions.
+        solution: All parameters.
+        model: The result.
+        facts: How weights were rounded.
+    """
+
+    bench: Workbench
+    plan: Plan
+    solution: Solution
+    model: OnnxModel
+    facts: RoundingFacts
+
+
+def best_of(bench: Workbench, request: ConvertRequest, effort: Effort, method: Method, progress: Progress) -> Made:
+    """Plan and carry out."""
+    balanced = equalized(bench, request, effort.alphas[0], progress)
+    plan = replace(balanced.plan(request.recipe), equalization=balanced.alpha)
+    return carry_out(balanced, plan, request, effort, method, progress)
+
+
+def carry_out(
+    bench: Workbench, plan: Plan, request: ConvertRequest, effort: Effort, method: Method, progress: Progress
+) -> Made:
+    """Find all parameters of a plan and write the model.
+
+    Raises:
+        ModelError: M304, the plan quantizes nothing.
+        ConfigError: C103, a plan from a file contradicts itself or the model.
+    """
+    if not plan.count(Action.QUANTIZE):
+        raise nothing_to_quantize(bench.source, plan)
+    try:
+        solution = solve(plan, bench.view, bench.ranges(method))
+        facts = RoundingFacts(effort=effort.name, alpha=bench.alpha, scaled=bench.scaled)
+        if bench.samples:
+            refined = refine(
+                bench.source,
+                plan,
+                solution,
+                bench.samples,
+                effort,
+                progress,
+                masks=mask_of(bench.samples, request.mask),
+                max_bytes=request.max_memory,
+                threads=request.run.threads,
+            )
+            solution = refined.solution
+            facts = replace(
+                facts,
+                samples=refined.sweep.samples,
+                peak_bytes=refined.sweep.peak_bytes,
+                variants=dict(sorted(Counter(refined.variants.values()).items())),
+            )
+        model = emit(bench.source, plan, solution, request.format)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        if request.plan is None:
+            raise
+        raise ConfigError(
+            "C103",
+            f"plan '{request.plan.name}' contradicts itself or the model: {error}",
+            hint="make it again with: quantcli convert MODEL --plan-out FILE",
+        ) from error
+    return Made(bench=bench, plan=plan, solution=solution, model=model, facts=facts)
+
+
+def emit(source: FloatModel, plan: Plan, solution: Solution, form: str) -> OnnxModel:
+    """The quantized model; ``form`` is a key of ``EMITTERS``."""
+    model = source.prepared.clone()
+    editor = GraphEditor(model)
+    EMITTERS[form](editor, source.view, plan, solution).emit()
+    editor.finish()
+    forget_types(model, source.stated)
+    return model

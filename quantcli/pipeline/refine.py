@@ -1,0 +1,152 @@
+"""Weights and biases from the data: the sweep over a plan, with the runtime and the rounding wired in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from quantcli.algorithms.effort import Effort
+from quantcli.algorithms.layer_form import LayerForm
+from quantcli.algorithms.rounding import Pair, RoundingOptions, round_layer
+from quantcli.algorithms.sweep import Feed, Run, SweepInput, SweepResult, sweep
+from quantcli.core.affine import dequantize
+from quantcli.data.base import Sample
+from quantcli.graph.extract import Piece
+from quantcli.pipeline.source import FloatModel, runnable
+from quantcli.progress import Progress
+from quantcli.quantize.plan import LayerPlan, Plan
+from quantcli.quantize.solve import Solution
+from quantcli.quantize.weights import QuantizedLayer
+from quantcli.runtime.session import Session, SessionSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refined:
+    """A solution whose layers fit the data.
+
+    Attributes:
+        solution: The parameters, with the layers decided by the sweep.
+        sweep: What the sweep found.
+        variants: Layer → how its weight and bias were rounded.
+    """
+
+    solution: Solution
+    sweep: SweepResult
+    variants: Mapping[str, str]
+
+
+def refine(
+    source: FloatModel,
+    plan: Plan,
+    solution: Solution,
+    samples: Sequence[Sample],
+    effort: Effort,
+    progress: Progress,
+    *,
+    masks: Sequence[np.ndarray] | None = None,
+    max_bytes: int,
+    threads: int,
+) -> Refined:
+    """Decide weights and biases on samples.
+
+    Args:
+        source: Float model; its prepared graph is what the plan is of.
+        plan: What is quantized.
+        solution: Ranges, and weights rounded to nearest.
+        samples: Complete feeds.
+        effort: How hard to try.
+        progress: Told of every step.
+        masks: For each sample which positions count (bool, shape (N, T)), None where all do.
+        max_bytes: Limit of the tensors that are alive at a time.
+        threads: Intra-op threads of the runtime.
+
+    Raises:
+        RuntimeFailure: A piece of the model fails by itself.
+    """
+    chooser = _Chooser(source, plan, solution, effort, masks)
+    given = SweepInput(
+        model=source.prepared,
+        view=source.view,
+        plan=plan,
+        params=solution.tensors,
+        samples=samples,
+        constants={reading: dequantize(found.values, found.params) for reading, found in solution.constants.items()},
+        max_bytes=max_bytes,
+    )
+    settings = SessionSettings(threads=threads)
+
+    def make_run(piece: Piece) -> Run:
+        with runnable(piece.model) as loadable:
+            session = Session(loadable, settings)
+
+        def run(feeds: Iterable[Feed]) -> Iterator[Mapping[str, np.ndarray]]:
+            return (session.run(feed, piece.outputs) for feed in feeds)
+
+        return run
+
+    # The products of rounding are small: a second thread of the BLAS costs more than it computes.
+    with threadpool_limits(limits=1, user_api="blas"):
+        found = sweep(given, make_run, chooser.decide, progress)
+    return Refined(
+        solution=replace(solution, layers=found.layers), sweep=found, variants=dict(sorted(chooser.variants.items()))
+    )
+
+
+class _Chooser:
+    """Decides layers one by one, and remembers how."""
+
+    def __init__(
+        self,
+        source: FloatModel,
+        plan: Plan,
+        solution: Solution,
+        effort: Effort,
+        masks: Sequence[np.ndarray] | None,
+    ) -> None:
+        self._view = source.view
+        self._solution = solution
+        self._effort = effort
+        self._masks = masks
+        self._uses = Counter(layer.weight for layer in plan.layers)
+        self.variants: dict[str, str] = {}
+
+    def decide(
+        self,
+        layer: LayerPlan,
+        numbers: Sequence[int],
+        plain: Sequence[np.ndarray],
+        rounded: Sequence[np.ndarray],
+    ) -> QuantizedLayer:
+        form = LayerForm.of(self._view, self._view.node_by_name[layer.node])
+        if not form.supported:
+            self.variants[layer.node] = "nearest"
+            return self._solution.layers[layer.node]
+        pairs = [
+            Pair(x=x, x_hat=x_hat, keep=self._keep(number, x))
+            for number, x, x_hat in zip(numbers, plain, rounded, strict=True)
+        ]
+        # A weight that several layers read is stored once only if all of them round it alike.
+        alone = self._uses[layer.weight] == 1
+        found = round_layer(
+            form,
+            self._view.constant(layer.weight),
+            np.asarray(self._view.constant(layer.bias)).reshape(-1) if layer.bias else None,
+            self._solution.tensors[layer.input],
+            layer.weight_spec,
+            pairs,
+            RoundingOptions(gptq=self._effort.gptq and alone, rows=self._effort.rows),
+            may_create_bias=layer.may_create_bias,
+        )
+        self.variants[layer.node] = found.variant
+        return found.layer
+
+    def _keep(self, number: int, x: np.ndarray) -> np.ndarray | None:
+        """Which leading positions of ``x`` count, where it is laid out as the mask is."""
+        if self._masks is None:
+            return None
+        mask = self._masks[number]
+        return mask if x.shape[: mask.ndim] == mask.shape and x.ndim == mask.ndim + 1 else None
