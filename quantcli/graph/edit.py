@@ -68,6 +68,21 @@ class GraphEditor:
         self._touched[value] = None
         return unique
 
+    def set_initializer(self, name: str, array: np.ndarray) -> None:
+        """Give the initializer ``name`` another array, of any type and shape, for everybody who reads it.
+
+        The array must not be changed afterwards: it is kept, not copied.
+
+        Raises:
+            ValueError: There is no initializer of that name, or it is listed as a graph input.
+        """
+        value = self._value(name)
+        if value is None or not value.is_initializer() or value.is_graph_input():
+            raise ValueError(f"'{name}' is no initializer")
+        tensor = ir.tensor(array, name=name)
+        value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+        value.const_value = tensor
+
     def add_node(
         self,
         op_type: str,
