@@ -104,7 +104,7 @@ class CalibrationStatistics:
 
 
 def merge(a: CalibrationStatistics, b: CalibrationStatistics) -> CalibrationStatistics:
-    """Statistics of a's samples followed by b's.
+    """Statistics of a's samples followed by b's; a tensor keeps its channels where both have the same.
 
     Raises:
         StaleCalibrationError: They are of different models (K201), of different tensors (K205), or the same
@@ -117,7 +117,7 @@ def merge(a: CalibrationStatistics, b: CalibrationStatistics) -> CalibrationStat
             hint="merge only calibrations of the same model file",
         )
     odd = sorted(set(a.tensors) ^ set(b.tensors)) or sorted(
-        name for name, found in a.tensors.items() if _kind(found) != _kind(b.tensors[name])
+        name for name, found in a.tensors.items() if found.dtype != b.tensors[name].dtype
     )
     if odd:
         raise StaleCalibrationError(
@@ -142,7 +142,7 @@ def merge(a: CalibrationStatistics, b: CalibrationStatistics) -> CalibrationStat
         history=a.history.followed_by(b.history),
         sample_digests=a.sample_digests | b.sample_digests,
         inputs=a.inputs or b.inputs,
-        notes=tuple(dict.fromkeys((*a.notes, *b.notes, *_overlap_note(a, b)))),
+        notes=tuple(dict.fromkeys((*a.notes, *b.notes, *_overlap_note(a, b), *_channels_note(a, b)))),
     )
 
 
@@ -161,11 +161,14 @@ def check_model(statistics: CalibrationStatistics, model_digest: str) -> None:
         )
 
 
-def _kind(found: TensorStats) -> tuple[object, ...]:
-    channels = None if found.channel_minimum is None else found.channel_minimum.size
-    return found.dtype, found.channel_axis, channels
-
-
 def _overlap_note(a: CalibrationStatistics, b: CalibrationStatistics) -> tuple[str, ...]:
     common = a.sample_digests.overlap(b.sample_digests)
     return (f"samples that are in two of the merged calibrations, and count twice: {common}",) if common else ()
+
+
+def _channels_note(a: CalibrationStatistics, b: CalibrationStatistics) -> tuple[str, ...]:
+    odd = [name for name, found in a.tensors.items() if not stats.same_channels(found, b.tensors[name])]
+    if not odd:
+        return ()
+    others = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
+    return (f"'{odd[0]}'{others} has no extremes of channels: not both of the merged calibrations have the same",)

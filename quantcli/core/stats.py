@@ -150,13 +150,14 @@ class TensorStats:
 
 
 def merge(a: TensorStats, b: TensorStats) -> TensorStats:
-    """Statistics of a's samples followed by b's.
+    """Statistics of a's samples followed by b's; without channels where the two do not look at the same.
 
     Raises:
-        ValueError: They are of tensors of different types, or look at different channels.
+        ValueError: They are of tensors of different types.
     """
-    if (a.dtype, a.channel_axis) != (b.dtype, b.channel_axis):
-        raise ValueError("statistics of different types or channel axes do not merge")
+    if a.dtype != b.dtype:
+        raise ValueError("statistics of different types do not merge")
+    with_channels = same_channels(a, b)
     return TensorStats(
         dtype=a.dtype,
         samples=a.samples + b.samples,
@@ -166,15 +167,17 @@ def merge(a: TensorStats, b: TensorStats) -> TensorStats:
         histogram=histogram.merge(a.histogram, b.histogram),
         average=a.average.followed_by(b.average),
         amplitudes=a.amplitudes + b.amplitudes,
-        channel_axis=a.channel_axis,
-        channel_minimum=_joined(a.channel_minimum, b.channel_minimum, np.minimum),
-        channel_maximum=_joined(a.channel_maximum, b.channel_maximum, np.maximum),
+        channel_axis=a.channel_axis if with_channels else None,
+        channel_minimum=_joined(a.channel_minimum, b.channel_minimum, np.minimum) if with_channels else None,
+        channel_maximum=_joined(a.channel_maximum, b.channel_maximum, np.maximum) if with_channels else None,
     )
 
 
+def same_channels(a: TensorStats, b: TensorStats) -> bool:
+    """Whether both have extremes of channels or neither has, on the same axis and of the same number."""
+    sizes = [None if found.channel_minimum is None else found.channel_minimum.size for found in (a, b)]
+    return a.channel_axis == b.channel_axis and sizes[0] == sizes[1]
+
+
 def _joined(a: np.ndarray | None, b: np.ndarray | None, extreme: np.ufunc) -> np.ndarray | None:
-    if a is None or b is None:
-        return None
-    if a.shape != b.shape:
-        raise ValueError(f"{a.size} and {b.size} channels do not merge")
-    return np.asarray(extreme(a, b))
+    return None if a is None or b is None else np.asarray(extreme(a, b))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
+from quantcli.algorithms.channels import channel_axes
 from quantcli.calibration import statistics as statistics_module
 from quantcli.calibration.collector import collect
 from quantcli.calibration.file_format import load_statistics, save_statistics
@@ -95,13 +96,14 @@ def collect_statistics(
 ) -> Swept:
     """Run the prepared model on samples and observe every tensor that a plan for ``target`` may quantize.
 
-    Which nodes are excluded later does not matter: a smaller selection needs fewer tensors. ``watch`` sees the
-    samples as they pass.
+        [ObservedTensor(name=name, channel_axis=axes.get(name)) for name in names],
+        _first_described(watch(fingerprint.watch(dataset)), forms),
     """
     plan = make_plan(source.view, Recipe(target=target))
     names = observed_tensors(plan)
     if not names:
         raise nothing_to_quantize(source, plan)
+    axes = channel_axes(source.view)
     dataset = open_samples(data, source.inputs)
     fingerprint = Fingerprint()
     forms: list[TrialInput] = []
@@ -114,8 +116,13 @@ def collect_statistics(
     started = time.perf_counter()
     collected = collect(
         source.prepared,
+<<<<<<< HEAD
         [ObservedTensor(name=name) for name in names],
         _first_described(watch(fingerprint.watch(dataset)), forms),
+=======
+        [ObservedTensor(name=name, channel_axis=axes.get(name)) for name in names],
+        _first_described(fingerprint.watch(dataset), forms),
+>>>>>>> 89a61a9 (Collect the extremes of channels in every calibration)
         make_session=make_session,
         batch_size=run.batch_size or automatic_batch(source),
         progress=progress,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from quantcli.algorithms.equalization import ChannelExtremes, EqualizationOptions, equalize
-from quantcli.algorithms.equalize_graph import apply_equalization
+from quantcli.algorithms.equalized_model import apply_equalization
 from quantcli.calibration.estimators import Method, estimate
 from quantcli.calibration.file_format import load_statistics
 from quantcli.calibration.statistics import CalibrationStatistics, check_model
@@ -135,9 +135,9 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
             f"strength {ALPHA_OF_FEW:g} only; {FEW_SAMPLES} or more samples allow more",
         )
     usable = usable_statistics(bench.statistics)
-    quantized = frozenset(bench.plan(request.recipe).tensors)
-    found = equalize(bench.view, _extremes(usable), quantized, EqualizationOptions(alpha=alpha))
-    if not found.changes_anything:
+    plan = bench.plan(request.recipe)
+    found = equalize(bench.view, _extremes(usable), plan, EqualizationOptions(alpha=alpha))
+    if not found:
         return replace(bench, notes=(*bench.notes, *notes))
     model = apply_equalization(bench.source.prepared, found)
     infer_shapes(model)
@@ -151,7 +151,7 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
         source=source,
         statistics=again,
         alpha=alpha,
-        scaled=found.scaled,
+        scaled=found.summary.scaled + found.summary.smoothed,
         notes=(*bench.notes, *notes),
     )
 
@@ -159,7 +159,9 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
 def _extremes(usable: Mapping[str, TensorStats]) -> dict[str, ChannelExtremes]:
     """Extremes of the channels of every tensor whose channels were observed."""
     return {
-        name: ChannelExtremes(low=stats.channel_minimum, high=stats.channel_maximum)
+        name: ChannelExtremes(
+            low=stats.channel_minimum.astype(np.float64), high=stats.channel_maximum.astype(np.float64)
+        )
         for name, stats in usable.items()
         if stats.channel_minimum is not None and stats.channel_maximum is not None
     }

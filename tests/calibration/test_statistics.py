@@ -86,6 +86,22 @@ def test_calibrations_of_tensors_of_different_kinds_do_not_merge() -> None:
         merge(made("f1", 1.0), other)
 
 
+def test_channels_that_one_calibration_lacks_are_dropped_with_a_note() -> None:
+    def with_channels(of: CalibrationStatistics, channels: int) -> CalibrationStatistics:
+        extremes = {"channel_minimum": np.zeros(channels), "channel_maximum": np.ones(channels)}
+        tensors = {name: replace(found, channel_axis=1, **extremes) for name, found in of.tensors.items()}
+        return replace(of, tensors=tensors)
+
+    both = merge(with_channels(made("f1", 1.0), 2), with_channels(made("f2", 1.0), 2))
+    assert both.tensors["a"].channel_axis == 1
+    assert both.notes == ()
+    one = merge(with_channels(made("f1", 1.0), 2), made("f2", 1.0))
+    assert one.tensors["a"].channel_axis is None
+    assert one.notes == (
+        "'a' (and 1 more) has no extremes of channels: not both of the merged calibrations have the same",
+    )
+
+
 def test_the_same_data_is_not_merged_twice() -> None:
     both = merge(made("f1", 1.0), made("f2", 1.0))
     with pytest.raises(StaleCalibrationError, match="in both") as caught:
