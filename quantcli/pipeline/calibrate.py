@@ -96,8 +96,9 @@ def collect_statistics(
 ) -> Swept:
     """Run the prepared model on samples and observe every tensor that a plan for ``target`` may quantize.
 
-        [ObservedTensor(name=name, channel_axis=axes.get(name)) for name in names],
-        _first_described(watch(fingerprint.watch(dataset)), forms),
+    Which nodes are excluded later does not matter: a smaller selection needs fewer tensors. Tensors with a known
+    channel axis get extremes of each channel as well: equalization follows them. ``watch`` sees the samples as they
+    pass.
     """
     plan = make_plan(source.view, Recipe(target=target))
     names = observed_tensors(plan)
@@ -116,13 +117,8 @@ def collect_statistics(
     started = time.perf_counter()
     collected = collect(
         source.prepared,
-<<<<<<< HEAD
-        [ObservedTensor(name=name) for name in names],
-        _first_described(watch(fingerprint.watch(dataset)), forms),
-=======
         [ObservedTensor(name=name, channel_axis=axes.get(name)) for name in names],
-        _first_described(fingerprint.watch(dataset), forms),
->>>>>>> 89a61a9 (Collect the extremes of channels in every calibration)
+        _first_described(watch(fingerprint.watch(dataset)), forms),
         make_session=make_session,
         batch_size=run.batch_size or automatic_batch(source),
         progress=progress,
