@@ -14,6 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.opset import upgrade_opset
+from quantcli.graph.passes.average_pool_as_conv import write_average_pool_as_conv
 from quantcli.graph.passes.drop_inputs import drop_initializers_from_inputs
 from quantcli.graph.passes.fold_batchnorm import fold_batchnorm
 from quantcli.graph.passes.fold_constants import Evaluate, fold_constants
@@ -54,6 +55,7 @@ def prepare(
     target_opset: int | None = None,
     silu_operator: str = "",
     residual_sum: bool = False,
+    average_pool_as_conv: bool = False,
 ) -> Prepared:
     """Prepare a copy of ``model``.
 
@@ -63,6 +65,7 @@ def prepare(
         target_opset: Version that ai.onnx is raised to; older and equal ones change nothing.
         silu_operator: Operator of com.microsoft for x·sigmoid(x); "" leaves it in two nodes.
         residual_sum: Write the Add in front of a LayerNormalization as Sum.
+        average_pool_as_conv: Write AveragePool as a depthwise convolution where that is exact.
 
     Raises:
         UnsupportedModelError: M210, the opset cannot be raised.
@@ -90,6 +93,8 @@ def prepare(
         notes += fuse_silu(graph_model, silu_operator)
     if residual_sum:
         notes += write_residuals_as_sum(graph_model)
+    if average_pool_as_conv:
+        notes += write_average_pool_as_conv(graph_model)
     remove_unused(graph_model)  # what the passes left over; nothing of the user's
     copy.sort()
     if not shapes_known(copy):

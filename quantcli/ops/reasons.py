@@ -23,6 +23,8 @@ REASONS: dict[str, str] = {
     "F206": "The node has a body (If, Loop, Scan); bodies are left in float, the graph around them is not.",
     "F208": "A lookup in a table of constants (an embedding): rows are copied, nothing is computed, and "
     "onnxruntime would dequantize the whole table at every run.",
+    "F209": "A choice of placement: the structure that the node belongs to is left in float, because the whole "
+    "model was measured to be faster that way, or as fast and more accurate (--placement measured).",
     "F301": "The weight is not a constant, so it cannot be quantized ahead of time.",
     "F302": "The data are not float32: the integer kernels of the target take scales in float32 only.",
     "F303": "An attribute has a value that the integer kernel does not support.",

@@ -26,6 +26,7 @@ from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_qu
 from quantcli.pipeline.types import CalibrateRequest, CalibrateResult, DataOptions, RunOptions
 from quantcli.pipeline.writing import check_output, data_files
 from quantcli.progress import Progress
+from quantcli.quantize.choices import Choices
 from quantcli.quantize.planner import make_plan, observed_tensors
 from quantcli.quantize.recipe import Recipe
 from quantcli.runtime.session import Session, SessionSettings
@@ -93,6 +94,7 @@ def collect_statistics(
     *,
     ignore_nonfinite: bool = False,
     watch: Callable[[Iterable[Sample]], Iterator[Sample]] = iter,
+    choices: Choices | None = None,
 ) -> Swept:
     """Run the prepared model on samples and observe every tensor that a plan for ``target`` may quantize.
 
@@ -100,7 +102,7 @@ def collect_statistics(
     channel axis get extremes of each channel as well: equalization follows them. ``watch`` sees the samples as they
     pass.
     """
-    plan = make_plan(source.view, Recipe(target=target))
+    plan = make_plan(source.view, Recipe(target=target, choices=choices or Choices()))
     names = observed_tensors(plan)
     if not names:
         raise nothing_to_quantize(source, plan)

@@ -22,6 +22,7 @@ from quantcli.graph.prepare import prepare
 from quantcli.graph.shapes import infer_shapes, state_types, stated_values
 from quantcli.graph.view import GraphView
 from quantcli.ops.targets import TARGETS
+from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
 from quantcli.runtime.session import Session, SessionSettings
 
@@ -61,7 +62,13 @@ class FloatModel:
 
 
 def load_float_model(
-    path: Path, target: str, *, opset: int | None = None, per_channel: bool = True, threads: int = 1
+    path: Path,
+    target: str,
+    *,
+    opset: int | None = None,
+    per_channel: bool = True,
+    threads: int = 1,
+    choices: Choices | None = None,
 ) -> FloatModel:
     """Load, check and prepare.
 
@@ -71,6 +78,7 @@ def load_float_model(
         opset: Wanted ai.onnx version; None for the lowest that quantization needs.
         per_channel: Whether weights are to have a scale per channel, which needs a newer opset.
         threads: For the runtime's check.
+        choices: Of a plan or a recipe; those about preparation are applied. None for the static rules.
 
     Raises:
         ModelError: The file is unreadable, or the runtime refuses it (M102).
@@ -93,7 +101,7 @@ def load_float_model(
             f"opset {opset} is asked for; {NEWEST_OPSET} is the newest that is known",
             hint=f"ask for at most {NEWEST_OPSET}",
         )
-    prepared, notes = _prepare(model, target, opset, per_channel)
+    prepared, notes = _prepare(model, target, opset, per_channel, choices or Choices())
     infer_shapes(prepared)
     _ask_runtime_for_types(prepared)
     return FloatModel(
@@ -114,12 +122,17 @@ def _evaluate(model: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
 
 def _prepare(
-    model: OnnxModel, target: str, opset: int | None, per_channel: bool
+    model: OnnxModel, target: str, opset: int | None, per_channel: bool, choices: Choices
 ) -> tuple[OnnxModel, tuple[str, ...]]:
     wanted = max(opset or 0, TARGETS[target].opset, PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET)
     form = TARGETS[target]
     prepared = partial(
-        prepare, model, evaluate=_evaluate, silu_operator=form.silu_operator, residual_sum=form.residual_sum
+        prepare,
+        model,
+        evaluate=_evaluate,
+        silu_operator=form.silu_operator if choices.silu == "fused" else "",
+        residual_sum=form.residual_sum and choices.residual_norm == "sum",
+        average_pool_as_conv=choices.average_pool == "convolution",
     )
     try:
         done = prepared(target_opset=wanted)

@@ -21,6 +21,7 @@ from quantcli.ops.spec import Kernel as KernelKind
 from quantcli.ops.spec import OpSpec, Role, Trait
 from quantcli.ops.table import BODY_OPS, QUANTIZED_OPS, lookup
 from quantcli.ops.targets import Target
+from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import FusedActivation
 
 FLOAT32 = "float32"
@@ -76,7 +77,9 @@ def sole_reader(view: GraphView, name: str) -> NodeInfo | None:
     return uses[0].node
 
 
-def find_kernel(view: GraphView, node: NodeInfo, target: Target) -> Kernel | Reason:
+def find_kernel(
+    view: GraphView, node: NodeInfo, target: Target, choices: Choices | None = None
+) -> Kernel | Reason:
     """The candidate anchored at ``node``, or why there is none on ``target``."""
     row = lookup(node.domain, node.op_type)
     refusal = _refuse_by_table(view, node, row, target)
@@ -84,7 +87,7 @@ def find_kernel(view: GraphView, node: NodeInfo, target: Target) -> Kernel | Rea
         return refusal
     assert row is not None
     if row.trait is Trait.COMPUTE:
-        return _compute(view, node, row, target)
+        return _compute(view, node, row, target, choices or Choices())
     refusal = _refuse_by_form(view, node, row)
     if refusal is not None:
         return refusal
@@ -163,7 +166,7 @@ def _plain(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Kern
     return Kernel(node=node, row=row, inputs=inputs, constants=constants, activation=activation, outputs=outputs)
 
 
-def _compute(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Kernel | Reason:
+def _compute(view: GraphView, node: NodeInfo, row: OpSpec, target: Target, choices: Choices) -> Kernel | Reason:
     weight = node.input(1)
     if node.op_type == "MatMul" and not view.is_constant(weight) and not view.is_constant(node.input(0)):
         outputs = (node.outputs[0],)
@@ -173,7 +176,7 @@ def _compute(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Ke
         if view.is_constant(node.input(0)):
             where = "its constant is the left operand"
         return Reason(code="F301", sentence=f"{node.op_type}: {where}")
-    refusal = _refuse_layer(view, node, target)
+    refusal = _refuse_layer(view, node, target, choices)
     if refusal is not None:
         return refusal
     bias, bias_node = node.input(2) if len(node.inputs) > 2 else "", None
@@ -196,12 +199,12 @@ def _compute(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Ke
     )
 
 
-def _refuse_layer(view: GraphView, node: NodeInfo, target: Target) -> Reason | None:
+def _refuse_layer(view: GraphView, node: NodeInfo, target: Target, choices: Choices) -> Reason | None:
     shape = view.tensors[node.inputs[1]].shape or ()
     attributes = node.attributes
     if 0 in shape:
         return Reason(code="F304", sentence=f"{node.op_type}: the weight is empty")
-    if node.op_type == "Conv" and target.fuses_qdq:
+    if node.op_type == "Conv" and target.fuses_qdq and choices.grouped == "float":
         group = attributes.get("group", 1)
         if group != 1 and shape[1] != 1:
             return Reason(code="F203", sentence=f"Conv with {group} groups of {shape[1]} channels")

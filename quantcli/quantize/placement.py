@@ -18,6 +18,8 @@ from quantcli.ops.reasons import Reason
 from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.ops.targets import Target
+from quantcli.quantize.choice_rules import chosen_float
+from quantcli.quantize.choices import Choices
 from quantcli.quantize.kernels import Kernel
 from quantcli.quantize.stem import is_stem
 
@@ -45,8 +47,11 @@ class Placement:
         target: Target,
         candidates: Mapping[str, Kernel],
         known: Callable[[str], bool],
+        choices: Choices | None = None,
     ) -> None:
         self._view = view
+        self._choices = choices or Choices()
+        self._chosen_float = chosen_float(view, self._choices)
         self._target = target
         self._known = known
         self._output_bound = self._find_output_bound()
@@ -55,9 +60,9 @@ class Placement:
         self.kernels = dict(candidates)
         self.reasons: dict[str, Reason] = {}
         rule = self._fusing_rule if target.fuses_qdq else self._plain_rule
-        self._settle([rule])
+        self._settle([self._choice_rule, rule])
         # Missing statistics come second: what was not observed is mostly what no rule wanted quantized.
-        self._settle([rule, self._needs_statistics])
+        self._settle([self._choice_rule, rule, self._needs_statistics])
 
     def _settle(self, rules: Sequence[Callable[[Kernel], Reason | None]]) -> None:
         """Demote until no rule fails any more."""
@@ -134,6 +139,9 @@ class Placement:
 
     # Rules ----------------------------------------------------------------------------------------
 
+    def _choice_rule(self, kernel: Kernel) -> Reason | None:
+        return self._chosen_float.get(kernel.node.name)
+
     def _needs_statistics(self, kernel: Kernel) -> Reason | None:
         for _, value in kernel.inputs:
             if not self._known(value):
@@ -181,7 +189,7 @@ class Placement:
             # onnxruntime makes a float Gemm of a product with a bias whose result is an output and read as well
             shared = bool(kernel.bias) and self._view.tensors[output].is_output and self._view.uses(output)
             return self._needs_single_quantizer(output) if shared else None
-        if is_stem(self._view, kernel):
+        if self._choices.stem == "rule" and is_stem(self._view, kernel):
             return Reason(code="F207", sentence=f"{kernel.node.op_type} at the input of a depthwise network")
         if output in self._output_bound:
             return Reason(code="F401", sentence=f"'{output}' reaches an output through data movement only")

@@ -16,6 +16,7 @@ from quantcli.core.dtypes import QTYPES
 from quantcli.core.spec import QuantSpec
 from quantcli.errors import ConfigError
 from quantcli.ops.reasons import Reason
+from quantcli.quantize.choices import Choices
 
 PLAN_VERSION = 2
 
@@ -156,6 +157,8 @@ class Plan:
         constants: Constant operands that are quantized.
         integer_inputs: (node, input index) of the readings that are to see integers.
         equalization: Strength α with which the channels of the graph were balanced before, 0 for none.
+        choices: Which way was taken where there are several; those about preparation must be applied to the
+            model before the plan is.
     """
 
     target: str
@@ -166,6 +169,7 @@ class Plan:
     constants: tuple[ConstantPlan, ...] = ()
     integer_inputs: tuple[tuple[str, int], ...] = ()
     equalization: float = 0.0
+    choices: Choices = field(default_factory=Choices)
     version: int = field(default=PLAN_VERSION)
 
     def node(self, name: str) -> NodePlan:
@@ -227,6 +231,7 @@ def plan_from_json(text: str) -> Plan:
             constants=tuple(ConstantPlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["constants"]),
             integer_inputs=tuple((name, index) for name, index in raw["integer_inputs"]),
             equalization=float(raw["equalization"]),
+            choices=Choices(**raw["choices"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(

@@ -64,7 +64,7 @@ class _Planner:
 
     def plan(self) -> Plan:
         candidates = self._candidates()
-        placement = Placement(self.view, self.target, candidates, self.known)
+        placement = Placement(self.view, self.target, candidates, self.known, self.recipe.choices)
         self.reasons.update(placement.reasons)
         groups = SharingGroups(self.view, placement, self.target)
         kernels = placement.kernels.values()
@@ -84,6 +84,7 @@ class _Planner:
                 for index, name in kernel.constants
             ),
             integer_inputs=tuple((kernel.node.name, index) for kernel in kernels for index, _ in kernel.inputs),
+            choices=self.recipe.choices,
         )
 
     # Candidates -------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ class _Planner:
         for node in self.view.nodes:
             if node.name in self.absorbed:
                 continue
-            kernel = find_kernel(self.view, node, self.target)
+            kernel = find_kernel(self.view, node, self.target, self.recipe.choices)
             if isinstance(kernel, Reason):
                 self.reasons[node.name] = kernel
                 continue

@@ -11,12 +11,13 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quantcli.core.dtypes import INT8, UINT8, QType
 from quantcli.errors import ConfigError
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.targets import DEFAULT_TARGET
+from quantcli.quantize.choices import Choices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class Recipe:
         method: Range method, as text ("capped", "minmax", "percentile:99.999", …).
         include: Selectors; when given, only matching nodes are quantized.
         exclude: Selectors of nodes left in float; stronger than ``include``.
+        choices: Which way is taken where there are several.
     """
 
     target: str = DEFAULT_TARGET
@@ -42,6 +44,7 @@ class Recipe:
     method: str = "capped"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    choices: Choices = field(default_factory=Choices)
 
 
 def matches(selector: str, node: NodeInfo) -> bool:

@@ -25,9 +25,9 @@ def is_stem(view: GraphView, kernel: Kernel) -> bool:
         return False
     if _is_depthwise(view, node):
         before = _conv_before(view, node.inputs[0])
-        return before is not None and _is_first(view, before)
+        return before is not None and _is_image_layer(view, before)
     readers = [use.node for use in view.uses(kernel.outputs[0])]
-    return _is_first(view, node) and bool(readers) and all(_is_depthwise(view, reader) for reader in readers)
+    return _is_image_layer(view, node) and bool(readers) and all(_is_depthwise(view, reader) for reader in readers)
 
 
 def _weight_shape(view: GraphView, node: NodeInfo) -> tuple[int | str | None, ...]:
@@ -39,13 +39,18 @@ def _is_depthwise(view: GraphView, node: NodeInfo) -> bool:
     return len(shape) == 4 and shape[1] == 1 and node.attributes.get("group", 1) != 1
 
 
-def _is_first(view: GraphView, node: NodeInfo) -> bool:
+def _is_image_layer(view: GraphView, node: NodeInfo) -> bool:
     """Whether an ordinary 2-D convolution reads few channels that no layer made."""
     shape = _weight_shape(view, node)
     if len(shape) != 4 or node.attributes.get("group", 1) != 1:
         return False
     if not isinstance(shape[1], int) or shape[1] > _IMAGE_CHANNELS:
         return False
+    return is_first(view, node)
+
+
+def is_first(view: GraphView, node: NodeInfo) -> bool:
+    """Whether no layer is among what ``node`` reads from, directly or through other nodes."""
     stack, seen = [node.inputs[0]], set()
     while stack:
         maker = view.producer(stack.pop())
