@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from statistics import median
 
 import numpy as np
@@ -54,6 +55,23 @@ class LatencyReport:
     low: float
     high: float
     confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """Median of the ratios of paired times, with its interval.
+
+    Attributes:
+        ratio: Below 1 is faster.
+        low: Lower bound.
+        high: Upper bound.
+        confidence: Really held by the interval, at least 95 %.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    confidence: float = CONFIDENCE
 
 
 def check_repeats(repeats: int) -> None:
@@ -99,37 +117,75 @@ def compare_latency(
         RuntimeFailure: R102, a session failed.
     """
     check_repeats(repeats)
-    if not feeds:
-        raise DataError("D106", "there is no sample to time the models on")
-    warmup = max(1, warmup)
-    first = [_warm(session, feeds[0], warmup, clock) for session in (a, b)]
-    runs = max(1, round(_MEASUREMENT_S / max(min(first), 1e-9)))
-    times: tuple[list[float], list[float]] = ([], [])
-    measured = 0.0
-    while len(times[0]) < repeats or measured < min_seconds:
-        index = len(times[0])
-        feed = feeds[index % len(feeds)]
-        order = (0, 1) if index % 2 == 0 else (1, 0)
-        for side in order:
-            elapsed = _timed((a, b)[side], feed, runs, clock)
-            times[side].append(elapsed / runs)
-            measured += elapsed
+    rounds = Rounds((a, b), feeds, warmup=warmup, clock=clock)
+    while rounds.count < repeats or rounds.measured < min_seconds:
+        rounds.measure()
         if tick is not None:
             tick()
-    ratios = [second / first for first, second in zip(*times, strict=True)]
-    interval = median_interval(ratios)
-    assert interval is not None
+    found = rounds.ratio(1, 0)
     return LatencyReport(
-        pairs=len(ratios),
-        runs=runs,
-        warmup=warmup,
-        a_seconds=median(times[0]),
-        b_seconds=median(times[1]),
-        ratio=median(ratios),
-        low=interval[0],
-        high=interval[1],
-        confidence=interval[2],
+        pairs=rounds.count,
+        runs=rounds.runs,
+        warmup=rounds.warmup,
+        a_seconds=rounds.seconds(0),
+        b_seconds=rounds.seconds(1),
+        ratio=found.ratio,
+        low=found.low,
+        high=found.high,
+        confidence=found.confidence,
     )
+
+
+class Rounds:
+    """Two or more sessions timed in turn: each round runs every one of them, in all orders one after another.
+
+    Attributes:
+        runs: Runs within one measurement.
+        warmup: Runs of each session before anything is timed.
+        measured: Seconds spent in measurements.
+    """
+
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        feeds: Sequence[Feed],
+        *,
+        warmup: int = 3,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if not feeds:
+            raise DataError("D106", "there is no sample to time the models on")
+        self._sessions, self._feeds, self._clock = tuple(sessions), tuple(feeds), clock
+        self._orders = tuple(permutations(range(len(self._sessions))))
+        self._times: tuple[list[float], ...] = tuple([] for _ in self._sessions)
+        self.warmup = max(1, warmup)
+        first = [_warm(session, feeds[0], self.warmup, clock) for session in self._sessions]
+        self.runs = max(1, round(_MEASUREMENT_S / max(min(first), 1e-9)))
+        self.measured = 0.0
+
+    @property
+    def count(self) -> int:
+        """Rounds so far."""
+        return len(self._times[0])
+
+    def measure(self) -> None:
+        """One more round; all sessions run on the same feed."""
+        feed = self._feeds[self.count % len(self._feeds)]
+        for side in self._orders[self.count % len(self._orders)]:
+            elapsed = _timed(self._sessions[side], feed, self.runs, self._clock)
+            self._times[side].append(elapsed / self.runs)
+            self.measured += elapsed
+
+    def seconds(self, index: int) -> float:
+        """Median time of one run of session ``index``."""
+        return median(self._times[index])
+
+    def ratio(self, of: int, to: int) -> Ratio:
+        """Time of session ``of`` relative to session ``to``; needs ``MIN_PAIRS`` rounds."""
+        ratios = [a / b for a, b in zip(self._times[of], self._times[to], strict=True)]
+        interval = median_interval(ratios)
+        assert interval is not None
+        return Ratio(ratio=median(ratios), low=interval[0], high=interval[1], confidence=interval[2])
 
 
 def _warm(session: Session, feed: Feed, warmup: int, clock: Callable[[], float]) -> float:

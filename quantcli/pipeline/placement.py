@@ -1,0 +1,328 @@
+"""Placement by measurement: which of several ways is fastest for this model, here.
+
+Which of two kernels is faster depends on what stands around them, on the shapes and on the machine, so tables
+are a prior only. Starting from the static rules, one alternative after the other is built quickly, and timed in
+turn with the best form so far and with the float model, in one process, on the user's samples and threads:
+
+* it replaces the best if it is faster by a clear margin (the upper bound of the ratio's interval is below
+  ``FASTER``) and not less accurate (by more than ``SAME_DB``), or
+* if it is as fast (upper bound below ``AS_FAST``) and clearly more accurate (by ``BETTER_DB``).
+
+Rounds are doubled until the interval decides, ``MOST_ROUNDS`` at most; forms that are less accurate get the least
+number, for the report only. Looking at an interval up to four times raises its error a little; a form that was
+adopted by luck would have to be truly slower than 0.97 of the best, and in the end the combination is timed
+against the start once more, and given up if it is slower.
+
+Fidelity is the lowest SQNR of the outputs on the samples that the ranges were taken from, with weights rounded
+to nearest: no prediction of the final figure, but the same for all forms. *Clearly* is by more than
+``SURE`` standard errors as well.
+
+With one thread, times are the processor's: waiting for other processes is no part of them, which makes intervals
+on a busy machine several times narrower. With more threads only the wall clock tells how long a run takes.
+
+The order of the alternatives is the prior: those that gain most where they gain come first, so that a short
+budget is spent on them. Times that led to the order are in the comments of ``ALTERNATIVES``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from quantcli.data.base import Sample
+from quantcli.errors import RuntimeFailure
+from quantcli.pipeline.placement_verdict import PlacementMeasurement, PlacementVerdict, adopted_note
+from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.source import FloatModel, load_float_model
+from quantcli.pipeline.trial_fidelity import TrialFidelity, trial_fidelity
+from quantcli.pipeline.trial_forms import TrialForms, TrialPlan
+from quantcli.pipeline.types import DataOptions, RunOptions
+from quantcli.progress import Progress
+from quantcli.quantize.choices import Choices
+from quantcli.quantize.plan import Action
+from quantcli.quantize.recipe import Recipe
+from quantcli.runtime.bench import Ratio, Rounds
+from quantcli.runtime.session import Session, SessionSettings
+
+MEASURED_TARGET = "ort-cpu"
+"""The only target whose runtime is here to be timed."""
+
+ALTERNATIVES: tuple[tuple[str, str], ...] = (
+    ("average_pool", "convolution"),  # four pools between convolutions: 1.4 of float → 0.35
+    ("stem", "float"),  # 0.62 → 0.58 on mobilenetv2; 0.55 → 1.26 on squeezenet, where a MaxPool follows
+    ("concat", "float"),  # 0.96 → 0.95 on yolox_nano
+    ("last_layer", "float"),  # 0.62 → 0.60 on mobilenets, 0.55 → 0.69 on squeezenet
+    ("squeeze_excite", "float"),
+    ("gates", "float"),
+    ("residual", "float"),  # 0.62 → 0.63, less noise
+    ("pools", "float"),  # 0.55 → 0.53 on squeezenet
+    ("stem", "integer"),
+    ("silu", "integer"),  # 0.98 → 1.05 on yolox_nano; 0.35 → 0.33 on a chain of four convolutions
+    ("grouped", "integer"),  # 1.05 → 2.6 on a ResNeXt
+    ("residual_norm", "add"),  # 0.38 → 0.49 on MiniLM
+)
+"""(field, value) of ``Choices`` in the order in which they are tried."""
+
+_WRITTEN_AS = {"average_pool": "AveragePool", "silu": "QuickGelu", "residual_norm": "Sum"}
+"""Choice about preparation → the operator that shows in the graph, written the static way, that it matters."""
+
+FASTER = 0.97
+AS_FAST = 1.01
+SAME_DB = 0.1
+BETTER_DB = 0.3
+
+SURE = 1.64
+"""Standard errors of a one-sided 95 % interval."""
+
+FIRST_ROUNDS = 12
+"""Rounds before the first decision: all orders of three sessions, twice."""
+
+MOST_ROUNDS = 96
+
+FEWEST_SAMPLES, MOST_SAMPLES = 4, 64
+"""Samples for ranges and fidelity."""
+
+SAMPLES_SHARE = 0.02
+"""Share of the budget that running the float model on the samples takes, between these limits."""
+
+BUDGET_S = 8.0
+"""Seconds that ``balanced`` spends."""
+
+
+def choose_placement(
+    path: Path,
+    recipe: Recipe,
+    data: DataOptions,
+    run: RunOptions,
+    progress: Progress,
+    budget_s: float = BUDGET_S,
+    *,
+    source: FloatModel | None = None,
+    opset: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[], float] | None = None,
+) -> PlacementVerdict:
+    """Time the ways in which the model can be quantized.
+
+    Args:
+        path: Float model.
+        recipe: How it is to be quantized; its choices are where the search starts.
+        data: Samples; a few of them are read. Without any, nothing is measured.
+        run: Threads.
+        progress: Told of every alternative.
+        budget_s: Seconds after which no further alternative is begun.
+        source: The model as prepared with ``recipe.choices``, where it is loaded already.
+        opset: Wanted ai.onnx version.
+        clock: Seconds that only grow, for the budget.
+        timer: The same for the timing of models; None for the processor's time with one thread, and the
+            wall's with more.
+
+    Raises:
+        ModelError: The model is unreadable or unsupported.
+        DataError: The samples do not fit.
+    """
+    if recipe.target != MEASURED_TARGET:
+        return _static(recipe, f"placement is by the static rules: target '{recipe.target}' cannot be timed here")
+    if not data.specs:
+        return _static(recipe, "placement is by the static rules: there are no samples to time the model on")
+    deadline = clock() + budget_s
+    source = source or load_float_model(
+        path,
+        recipe.target,
+        opset=opset,
+        per_channel=recipe.per_channel,
+        threads=run.threads,
+        choices=recipe.choices,
+    )
+    settings = SessionSettings(threads=run.threads)
+    original = Session(path, settings)
+    samples, references = _few(data, source, original, SAMPLES_SHARE * budget_s, clock)
+    forms = TrialForms(path, recipe, samples, settings, source=source, opset=opset)
+    start = forms.plan(recipe.choices)
+    if not samples or not start.plan.count(Action.QUANTIZE):
+        return _static(recipe, "")
+    timer = timer or (time.process_time if run.threads == 1 else time.perf_counter)
+    search = _Search(forms, start, original, samples, references, deadline, clock, timer)
+    return search.run(progress)
+
+
+def _few(
+    data: DataOptions, source: FloatModel, original: Session, seconds: float, clock: Callable[[], float]
+) -> tuple[list[Sample], list[dict[str, np.ndarray]]]:
+    """As many samples as the model runs in ``seconds``, within limits, and its outputs for them."""
+    wanted = min(MOST_SAMPLES, data.samples or MOST_SAMPLES)
+    samples: list[Sample] = []
+    outputs: list[dict[str, np.ndarray]] = []
+    spent = 0.0
+    for sample in islice(open_samples(replace(data, samples=wanted), source.inputs), wanted):
+        if len(samples) >= FEWEST_SAMPLES and spent > seconds:
+            break
+        began = clock()
+        outputs.append(original.run(sample))
+        spent += clock() - began
+        samples.append(sample)
+    return samples, outputs
+
+
+def _static(recipe: Recipe, note: str) -> PlacementVerdict:
+    return PlacementVerdict(choices=recipe.choices, notes=(note,) if note else ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """A form that is loaded."""
+
+    trial: TrialPlan
+    session: Session
+    fidelity: TrialFidelity
+
+    @property
+    def choices(self) -> Choices:
+        return self.trial.plan.choices
+
+
+class _Search:
+    """One search, from the static rules to the verdict."""
+
+    def __init__(
+        self,
+        forms: TrialForms,
+        start: TrialPlan,
+        original: Session,
+        samples: Sequence[Sample],
+        references: Sequence[Mapping[str, np.ndarray]],
+        deadline: float,
+        clock: Callable[[], float],
+        timer: Callable[[], float],
+    ) -> None:
+        self._forms, self._original = forms, original
+        self._samples, self._references = samples, references
+        self._deadline, self._clock, self._timer = deadline, clock, timer
+        self._start = self._best = self._finest = self._load(start)
+        self._build_s = 0.0
+        self._found: list[PlacementMeasurement] = []
+        self._notes: list[str] = []
+
+    def run(self, progress: Progress) -> PlacementVerdict:
+        """Try every alternative, then the combination."""
+        progress.start("placement", len(ALTERNATIVES) + 1)
+        skipped = []
+        for field, value in ALTERNATIVES:
+            trial = self._alternative(field, value)
+            if trial is not None and self._time_left():
+                self._try(field, value, trial)
+            elif trial is not None:
+                skipped.append(f"{field}={value}")
+            progress.advance()
+        start, best = self._verify()
+        progress.advance()
+        progress.finish()
+        if skipped:
+            self._notes.append(f"placement ran out of time before it tried {', '.join(skipped)}")
+        return PlacementVerdict(
+            choices=self._best.choices,
+            measurements=tuple(self._found),
+            start_ratio=start,
+            best_ratio=best,
+            start_sqnr=self._start.fidelity.sqnr,
+            best_sqnr=self._best.fidelity.sqnr,
+            notes=(*self._adopted(), *self._notes),
+        )
+
+    def _alternative(self, field: str, value: str) -> TrialPlan | None:
+        """The plan with one choice changed; None where it gives the same model, or nothing to quantize."""
+        operator = _WRITTEN_AS.get(field)
+        if operator is not None and all(node.op_type != operator for node in self._best.trial.source.view.nodes):
+            return None
+        trial = self._forms.plan(replace(self._best.choices, **{field: value}))
+        if trial.same_as(self._best.trial) or not trial.plan.count(Action.QUANTIZE):
+            return None
+        return trial
+
+    def _time_left(self) -> bool:
+        """Whether building and the first rounds of one more form fit into the budget."""
+        return self._clock() + self._build_s < self._deadline
+
+    def _try(self, field: str, value: str, trial: TrialPlan) -> None:
+        began = self._clock()
+        try:
+            form = self._load(trial)
+            rounds = self._rounds(form)
+        except RuntimeFailure as error:
+            self._notes.append(f"placement {field}={value} was passed over: {error.message}")
+            return
+        gain, deviation = form.fidelity.gain_over(self._best.fidelity)
+        worse = form.fidelity.gain_over(self._finest.fidelity)[0] < -SAME_DB
+        better = gain >= BETTER_DB and gain > SURE * deviation
+        while not _decided(rounds.ratio(2, 1), worse, better) and self._more(rounds):
+            _measure(rounds, rounds.count)
+        ratio = rounds.ratio(2, 1)
+        adopted = not worse and (ratio.high < FASTER or (ratio.high < AS_FAST and better))
+        self._found.append(
+            PlacementMeasurement(
+                field=field,
+                value=value,
+                choices=form.choices,
+                to_best=ratio,
+                to_float=rounds.ratio(2, 0),
+                sqnr=form.fidelity.sqnr,
+                sqnr_of_best=self._best.fidelity.sqnr,
+                rounds=rounds.count,
+                adopted=adopted,
+            )
+        )
+        if adopted:
+            self._best = form
+            self._finest = max(self._finest, form, key=lambda each: each.fidelity.sqnr)
+        self._build_s = self._clock() - began
+
+    def _rounds(self, form: _Form) -> Rounds:
+        """The first rounds of the float model, the best form and ``form``."""
+        rounds = Rounds((self._original, self._best.session, form.session), self._samples, clock=self._timer)
+        _measure(rounds, FIRST_ROUNDS)
+        return rounds
+
+    def _more(self, rounds: Rounds) -> bool:
+        """Whether twice as many rounds are allowed and fit into the budget."""
+        return 2 * rounds.count <= MOST_ROUNDS and self._clock() + rounds.measured < self._deadline
+
+    def _verify(self) -> tuple[Ratio, Ratio]:
+        """Start and best against float, timed together; a best that is slower than the start is given up."""
+        rounds = Rounds(
+            (self._original, self._start.session, self._best.session), self._samples, clock=self._timer
+        )
+        _measure(rounds, FIRST_ROUNDS)
+        while self._more(rounds):
+            _measure(rounds, rounds.count)
+        if self._best is not self._start and rounds.ratio(2, 1).ratio > AS_FAST:
+            self._notes.append("what was chosen one by one is slower together: placement is by the static rules")
+            self._best = self._start
+            self._found = [replace(found, adopted=False) for found in self._found]
+        return rounds.ratio(1, 0), rounds.ratio(1 if self._best is self._start else 2, 0)
+
+    def _adopted(self) -> tuple[str, ...]:
+        return tuple(adopted_note(found) for found in self._found if found.adopted)
+
+    def _load(self, trial: TrialPlan) -> _Form:
+        session = self._forms.session(trial)
+        fidelity = trial_fidelity(session, self._samples, self._references)
+        return _Form(trial=trial, session=session, fidelity=fidelity)
+
+
+def _measure(rounds: Rounds, count: int) -> None:
+    for _ in range(count):
+        rounds.measure()
+
+
+def _decided(ratio: Ratio, worse: bool, better: bool) -> bool:
+    """Whether more rounds would not change what becomes of a form that is less or more accurate."""
+    if worse or ratio.high < FASTER:
+        return True
+    if better:
+        return ratio.high < AS_FAST or ratio.low > AS_FAST
+    return ratio.low > FASTER

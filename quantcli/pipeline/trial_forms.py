@@ -1,0 +1,143 @@
+"""Quantized forms of one model, made quickly so that they can be timed.
+
+Ranges are the extremes of a few samples, weights are rounded to nearest, nothing is written. Time depends on
+which kernels run, hardly on the numbers in them; the fidelity of such forms is below that of a real conversion,
+but tells forms apart. Models that are prepared differently are prepared and observed once each; values are
+observed when the first plan asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from quantcli.calibration.collector import collect
+from quantcli.calibration.estimators import estimate, parse_method
+from quantcli.calibration.probe import ObservedTensor
+from quantcli.core.spec import QuantSpec
+from quantcli.core.stats import TensorStats
+from quantcli.data.base import Sample
+from quantcli.graph.edit import GraphEditor
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.view import GraphView
+from quantcli.ops.spec import Trait
+from quantcli.ops.table import lookup
+from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
+from quantcli.quantize.choices import Choices
+from quantcli.quantize.emit_qdq import QdqEmitter
+from quantcli.quantize.plan import Plan
+from quantcli.quantize.planner import make_plan, observed_tensors
+from quantcli.quantize.recipe import Recipe
+from quantcli.quantize.solve import solve
+from quantcli.runtime.session import Session, SessionSettings
+
+_MINMAX = parse_method("minmax")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPlan:
+    """A plan, the recipe that it was made with, and the prepared model that it is for."""
+
+    source: FloatModel
+    recipe: Recipe
+    plan: Plan
+
+    def same_as(self, other: TrialPlan) -> bool:
+        """Whether both give the same model: the same nodes with the same fates and the same quantizers."""
+        return _outcome(self) == _outcome(other)
+
+
+def _outcome(trial: TrialPlan) -> tuple[object, ...]:
+    plan = trial.plan
+    nodes = tuple((node.name, node.op_type, node.action, node.into) for node in plan.nodes)
+    return nodes, tuple(plan.tensors.items()), plan.layers, plan.activations, plan.constants, plan.integer_inputs
+
+
+class TrialForms:
+    """Makes forms of the model at ``path``."""
+
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        samples: Sequence[Sample],
+        settings: SessionSettings,
+        *,
+        source: FloatModel,
+        opset: int | None = None,
+    ) -> None:
+        self._path, self._recipe, self._opset = path, recipe, opset
+        self._samples, self._settings = tuple(samples), settings
+        self._sources = {recipe.choices.preparation: source}
+        self._statistics: dict[tuple[str, ...], dict[str, TensorStats]] = {}
+
+    def plan(self, choices: Choices) -> TrialPlan:
+        """What would become of the model with ``choices``."""
+        source = self._source(choices)
+        per_channel = self._recipe.per_channel and source.view.opset >= PER_CHANNEL_OPSET
+        recipe = replace(self._recipe, choices=choices, per_channel=per_channel)
+        return TrialPlan(source=source, recipe=recipe, plan=make_plan(source.view, recipe))
+
+    def session(self, trial: TrialPlan) -> Session:
+        """The quantized form, loaded.
+
+        Raises:
+            RuntimeFailure: R101, the runtime does not load it.
+        """
+        view = trial.source.view
+        known = self._observed(trial)
+
+        def range_of(name: str, spec: QuantSpec) -> tuple[float, float]:
+            found = estimate(known[_observed_name(view, name, known) or name], spec, _MINMAX)
+            return found.min, found.max
+
+        plan = make_plan(view, trial.recipe, lambda name: _observed_name(view, name, known) is not None)
+
+        model = trial.source.prepared.clone()
+        editor = GraphEditor(model)
+        QdqEmitter(editor, view, plan, solve(plan, view, range_of)).emit()
+        editor.finish()
+        return self._load(model)
+
+    def _source(self, choices: Choices) -> FloatModel:
+        if choices.preparation not in self._sources:
+            self._sources[choices.preparation] = load_float_model(
+                self._path,
+                self._recipe.target,
+                opset=self._opset,
+                per_channel=self._recipe.per_channel,
+                threads=self._settings.threads,
+                choices=choices,
+            )
+        return self._sources[choices.preparation]
+
+    def _observed(self, trial: TrialPlan) -> Mapping[str, TensorStats]:
+        """Statistics of all values that the plan quantizes and that have any."""
+        known = self._statistics.setdefault(trial.plan.choices.preparation, {})
+        missing = [name for name in observed_tensors(trial.plan) if name not in known]
+        if missing:
+            found = collect(
+                trial.source.prepared,
+                [ObservedTensor(name=name) for name in missing],
+                self._samples,
+                make_session=self._load,
+                on_nonfinite="ignore",
+            )
+            known |= found.tensors
+        return {name: stats for name, stats in known.items() if stats.count > 0}
+
+    def _load(self, model: OnnxModel) -> Session:
+        with runnable(model) as loadable:
+            return Session(loadable, self._settings)
+
+
+def _observed_name(view: GraphView, name: str, known: Mapping[str, TensorStats]) -> str | None:
+    """``name``, or the value that it was moved from: moving widens no range."""
+    while name not in known:
+        maker = view.producer(name)
+        row = None if maker is None else lookup(maker.domain, maker.op_type)
+        if maker is None or row is None or row.trait is not Trait.PASSTHROUGH:
+            return None
+        name = maker.inputs[0]
+    return name
