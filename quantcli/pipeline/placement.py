@@ -203,7 +203,8 @@ class _Search:
         self._forms, self._original = forms, original
         self._samples, self._references = samples, references
         self._deadline, self._clock, self._timer = deadline, clock, timer
-        self._start = self._best = self._finest = self._load(start)
+        self._start = self._best = self._load(start)
+        self._finest = self._start.fidelity
         self._build_s = 0.0
         self._found: list[PlacementMeasurement] = []
         self._notes: list[str] = []
@@ -213,10 +214,7 @@ class _Search:
         progress.start("placement", len(ALTERNATIVES) + 1)
         skipped = []
         for field, value in ALTERNATIVES:
-            trial = self._alternative(field, value)
-            if trial is not None and self._time_left():
-                self._try(field, value, trial)
-            elif trial is not None:
+            if self._may_matter(field) and not self._try(field, value):
                 skipped.append(f"{field}={value}")
             progress.advance()
         start, best = self._verify()
@@ -234,56 +232,68 @@ class _Search:
             notes=(*self._adopted(), *self._notes),
         )
 
+    def _may_matter(self, field: str) -> bool:
+        """Whether the graph holds what a choice about preparation is about; others are told by their plan."""
+        operator = _WRITTEN_AS.get(field)
+        nodes = self._start.trial.source.view.nodes
+        return operator is None or any(node.op_type == operator for node in nodes)
+
     def _alternative(self, field: str, value: str) -> TrialPlan | None:
         """The plan with one choice changed; None where it gives the same model, or nothing to quantize."""
-        operator = _WRITTEN_AS.get(field)
-        if operator is not None and all(node.op_type != operator for node in self._best.trial.source.view.nodes):
-            return None
         trial = self._forms.plan(replace(self._best.choices, **{field: value}))
         if trial.same_as(self._best.trial) or not trial.plan.count(Action.QUANTIZE):
             return None
         return trial
 
-    def _time_left(self) -> bool:
-        """Whether building and the first rounds of one more form fit into the budget."""
-        return self._clock() + self._build_s < self._deadline
-
-    def _try(self, field: str, value: str, trial: TrialPlan) -> None:
+    def _try(self, field: str, value: str) -> bool:
+        """Time one alternative, if it is one; whether there was time for that."""
         began = self._clock()
+        if began + self._build_s >= self._deadline and field in _WRITTEN_AS:
+            return False
+        trial = self._alternative(field, value)
+        if trial is None:
+            return True
+        if began + self._build_s >= self._deadline:
+            return False
         try:
             form = self._load(trial)
-            rounds = self._rounds(form)
+            found = self._compare(form, field, value)
         except RuntimeFailure as error:
             self._notes.append(f"placement {field}={value} was passed over: {error.message}")
-            return
-        gain, deviation = form.fidelity.gain_over(self._best.fidelity)
-        worse = form.fidelity.gain_over(self._finest.fidelity)[0] < -SAME_DB
+            return True
+        self._found.append(found)
+        if found.adopted:
+            self._best = form
+            self._finest = max(self._finest, form.fidelity, key=lambda each: each.sqnr)
+        self._build_s = self._clock() - began
+        return True
+
+    def _compare(self, form: _Form, field: str, value: str) -> PlacementMeasurement:
+        """Time ``form`` with the best one until it is decided whether it takes its place."""
+        best = self._best.fidelity
+        gain, deviation = form.fidelity.gain_over(best)
+        worse = form.fidelity.gain_over(self._finest)[0] < -SAME_DB
         better = gain >= BETTER_DB and gain > SURE * deviation
+        rounds = self._rounds(self._best, form)
         while not _decided(rounds.ratio(2, 1), worse, better) and self._more(rounds):
             _measure(rounds, rounds.count)
         ratio = rounds.ratio(2, 1)
-        adopted = not worse and (ratio.high < FASTER or (ratio.high < AS_FAST and better))
-        self._found.append(
-            PlacementMeasurement(
-                field=field,
-                value=value,
-                choices=form.choices,
-                to_best=ratio,
-                to_float=rounds.ratio(2, 0),
-                sqnr=form.fidelity.sqnr,
-                sqnr_of_best=self._best.fidelity.sqnr,
-                rounds=rounds.count,
-                adopted=adopted,
-            )
+        return PlacementMeasurement(
+            field=field,
+            value=value,
+            choices=form.choices,
+            to_best=ratio,
+            to_float=rounds.ratio(2, 0),
+            sqnr=form.fidelity.sqnr,
+            sqnr_of_best=best.sqnr,
+            rounds=rounds.count,
+            adopted=not worse and (ratio.high < FASTER or (ratio.high < AS_FAST and better)),
         )
-        if adopted:
-            self._best = form
-            self._finest = max(self._finest, form, key=lambda each: each.fidelity.sqnr)
-        self._build_s = self._clock() - began
 
-    def _rounds(self, form: _Form) -> Rounds:
-        """The first rounds of the float model, the best form and ``form``."""
-        rounds = Rounds((self._original, self._best.session, form.session), self._samples, clock=self._timer)
+    def _rounds(self, *forms: _Form) -> Rounds:
+        """The first rounds of the float model and ``forms``."""
+        sessions = (self._original, *(form.session for form in forms))
+        rounds = Rounds(sessions, self._samples, clock=self._timer)
         _measure(rounds, FIRST_ROUNDS)
         return rounds
 
@@ -293,17 +303,19 @@ class _Search:
 
     def _verify(self) -> tuple[Ratio, Ratio]:
         """Start and best against float, timed together; a best that is slower than the start is given up."""
-        rounds = Rounds(
-            (self._original, self._start.session, self._best.session), self._samples, clock=self._timer
-        )
-        _measure(rounds, FIRST_ROUNDS)
+        changed = self._best is not self._start
+        rounds = self._rounds(self._start, *([self._best] if changed else []))
         while self._more(rounds):
             _measure(rounds, rounds.count)
-        if self._best is not self._start and rounds.ratio(2, 1).ratio > AS_FAST:
-            self._notes.append("what was chosen one by one is slower together: placement is by the static rules")
-            self._best = self._start
-            self._found = [replace(found, adopted=False) for found in self._found]
-        return rounds.ratio(1, 0), rounds.ratio(1 if self._best is self._start else 2, 0)
+        start = rounds.ratio(1, 0)
+        if not changed:
+            return start, start
+        if rounds.ratio(2, 1).ratio <= AS_FAST:
+            return start, rounds.ratio(2, 0)
+        self._notes.append("what was chosen one by one is slower together, so placement stays as it was")
+        self._best = self._start
+        self._found = [replace(found, adopted=False) for found in self._found]
+        return start, start
 
     def _adopted(self) -> tuple[str, ...]:
         return tuple(adopted_note(found) for found in self._found if found.adopted)

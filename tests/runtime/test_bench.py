@@ -3,7 +3,7 @@ import onnx.parser
 import pytest
 
 from quantcli.errors import DataError, UsageError
-from quantcli.runtime.bench import compare_latency
+from quantcli.runtime.bench import Rounds, compare_latency
 from quantcli.runtime.session import Session
 
 
@@ -108,3 +108,18 @@ def test_real_sessions_are_timed():
     found = compare_latency(*sessions, [{"x": np.ones((8, 64), np.float32)}], repeats=8)
     assert 0 < found.low <= found.ratio <= found.high
     assert found.a_seconds > 0
+
+
+def test_rounds_of_three_sessions_go_through_all_orders_on_one_sample_each():
+    clock, log = Clock(), []
+    sessions = [Fake(clock, forever(seconds), log, name) for name, seconds in (("a", 0.4), ("b", 0.1), ("c", 0.2))]
+    rounds = Rounds(sessions, FEEDS, warmup=1, clock=clock)
+    for _ in range(6):
+        rounds.measure()
+    turns = [log[3 + 3 * turn : 6 + 3 * turn] for turn in range(6)]
+    assert {"".join(name for name, _ in turn) for turn in turns} == {"abc", "acb", "bac", "bca", "cab", "cba"}
+    assert [{sample for _, sample in turn} for turn in turns] == [{0}, {1}, {2}, {0}, {1}, {2}]
+    assert rounds.ratio(1, 0).ratio == pytest.approx(0.25)
+    assert rounds.ratio(2, 1).high == pytest.approx(2.0)
+    assert rounds.seconds(2) == pytest.approx(0.2)
+    assert rounds.measured == pytest.approx(6 * 0.7)
