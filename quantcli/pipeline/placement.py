@@ -27,7 +27,7 @@ budget is spent on them. Times that led to the order are in the comments of ``AL
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -104,6 +104,7 @@ def choose_placement(
     *,
     source: FloatModel | None = None,
     opset: int | None = None,
+    observed: Collection[str] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     timer: Callable[[], float] | None = None,
 ) -> PlacementVerdict:
@@ -118,6 +119,8 @@ def choose_placement(
         budget_s: Seconds after which no further alternative is begun.
         source: The model as prepared with ``recipe.choices``, where it is loaded already.
         opset: Wanted ai.onnx version.
+        observed: Values that an existing calibration has statistics of, where the conversion will use it; what it
+            does not know stays in float, in the forms that are timed as well.
         clock: Seconds that only grow, for the budget.
         timer: The same for the timing of models; None for the processor's time with one thread, and the
             wall's with more.
@@ -142,7 +145,7 @@ def choose_placement(
     settings = SessionSettings(threads=run.threads)
     original = Session(path, settings)
     samples, references = _few(data, source, original, SAMPLES_SHARE * budget_s, clock)
-    forms = TrialForms(path, recipe, samples, settings, source=source, opset=opset)
+    forms = TrialForms(path, recipe, samples, settings, source=source, opset=opset, observed=observed)
     start = forms.plan(recipe.choices)
     if not samples or not start.plan.count(Action.QUANTIZE):
         return _static(recipe, "")

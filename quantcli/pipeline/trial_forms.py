@@ -8,7 +8,7 @@ observed when the first plan asks for them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,14 +18,12 @@ from quantcli.calibration.probe import ObservedTensor
 from quantcli.core.spec import QuantSpec
 from quantcli.core.stats import TensorStats
 from quantcli.data.base import Sample
-from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.view import GraphView
-from quantcli.ops.spec import Trait
-from quantcli.ops.table import lookup
+from quantcli.pipeline.carry_out import emit
 from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
+from quantcli.pipeline.workbench import observed_name
 from quantcli.quantize.choices import Choices
-from quantcli.quantize.emit_qdq import QdqEmitter
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.planner import make_plan, observed_tensors
 from quantcli.quantize.recipe import Recipe
@@ -55,7 +53,7 @@ def _outcome(trial: TrialPlan) -> tuple[object, ...]:
 
 
 class TrialForms:
-    """Makes forms of the model at ``path``."""
+    """Makes forms of one model."""
 
     def __init__(
         self,
@@ -66,7 +64,20 @@ class TrialForms:
         *,
         source: FloatModel,
         opset: int | None = None,
+        observed: Collection[str] | None = None,
     ) -> None:
+        """Forms of the model at ``path``.
+
+        Args:
+            path: Float model.
+            recipe: How it is to be quantized, but for the choices.
+            samples: Complete feeds to take ranges from.
+            settings: Of the forms' sessions.
+            source: The model as prepared with the recipe's choices.
+            opset: Wanted ai.onnx version.
+            observed: Values that the final conversion has statistics of; None for all that a plan asks for.
+        """
+        self._allowed = None if observed is None else frozenset(observed)
         self._path, self._recipe, self._opset = path, recipe, opset
         self._samples, self._settings = tuple(samples), settings
         self._sources = {recipe.choices.preparation: source}
@@ -77,7 +88,9 @@ class TrialForms:
         source = self._source(choices)
         per_channel = self._recipe.per_channel and source.view.opset >= PER_CHANNEL_OPSET
         recipe = replace(self._recipe, choices=choices, per_channel=per_channel)
-        return TrialPlan(source=source, recipe=recipe, plan=make_plan(source.view, recipe))
+        allowed = self._allowed
+        known = None if allowed is None else _knows(source.view, dict.fromkeys(allowed))
+        return TrialPlan(source=source, recipe=recipe, plan=make_plan(source.view, recipe, known))
 
     def session(self, trial: TrialPlan) -> Session:
         """The quantized form, loaded.
@@ -89,16 +102,12 @@ class TrialForms:
         known = self._observed(trial)
 
         def range_of(name: str, spec: QuantSpec) -> tuple[float, float]:
-            found = estimate(known[_observed_name(view, name, known) or name], spec, _MINMAX)
+            found = estimate(known[observed_name(view, name, known) or name], spec, _MINMAX)
             return found.min, found.max
 
-        plan = make_plan(view, trial.recipe, lambda name: _observed_name(view, name, known) is not None)
+        plan = make_plan(view, trial.recipe, _knows(view, known))
 
-        model = trial.source.prepared.clone()
-        editor = GraphEditor(model)
-        QdqEmitter(editor, view, plan, solve(plan, view, range_of)).emit()
-        editor.finish()
-        return self._load(model)
+        return self._load(emit(trial.source, plan, solve(plan, view, range_of), "qdq"))
 
     def _source(self, choices: Choices) -> FloatModel:
         if choices.preparation not in self._sources:
@@ -125,19 +134,16 @@ class TrialForms:
                 on_nonfinite="ignore",
             )
             known |= found.tensors
-        return {name: stats for name, stats in known.items() if stats.count > 0}
+        return {
+            name: stats
+            for name, stats in known.items()
+            if stats.count > 0 and (self._allowed is None or name in self._allowed)
+        }
 
     def _load(self, model: OnnxModel) -> Session:
         with runnable(model) as loadable:
             return Session(loadable, self._settings)
 
 
-def _observed_name(view: GraphView, name: str, known: Mapping[str, TensorStats]) -> str | None:
-    """``name``, or the value that it was moved from: moving widens no range."""
-    while name not in known:
-        maker = view.producer(name)
-        row = None if maker is None else lookup(maker.domain, maker.op_type)
-        if maker is None or row is None or row.trait is not Trait.PASSTHROUGH:
-            return None
-        name = maker.inputs[0]
-    return name
+def _knows(view: GraphView, known: Mapping[str, object]) -> Callable[[str], bool]:
+    return lambda name: observed_name(view, name, known) is not None

@@ -19,7 +19,7 @@ from quantcli.pipeline.types import DataOptions, RunOptions
 from quantcli.progress import SilentProgress
 from quantcli.quantize.choices import OPTIONS, Choices
 from quantcli.quantize.plan import plan_from_json
-from quantcli.quantize.planner import make_plan
+from quantcli.quantize.planner import make_plan, observed_tensors
 from quantcli.quantize.recipe import Recipe
 from quantcli.runtime.bench import Ratio
 from quantcli.runtime.session import Session, SessionSettings
@@ -257,3 +257,12 @@ def test_a_plan_from_a_file_prepares_the_same_graph(tmp_path: Path) -> None:
     assert again.prepared.to_bytes() == source.prepared.to_bytes()
     assert make_plan(again.view, Recipe(choices=plan.choices)) == plan
     assert "Sigmoid" in {node.op_type for node in again.view.nodes}
+
+
+def test_what_a_calibration_does_not_know_is_not_tried(tmp_path: Path, timed_as: Callable[[Speed], None]) -> None:
+    timed_as(lambda _: 0.8)
+    path = save(tmp_path, GROUPED)
+    source = load_float_model(path, "ort-cpu")
+    observed = observed_tensors(make_plan(source.view, Recipe()))
+    assert "grouped=integer" in tried(choose(path))
+    assert "grouped=integer" not in tried(choose(path, observed=[name for name in observed if name != "a"]))
