@@ -13,9 +13,9 @@ number, for the report only. Looking at an interval up to four times raises its 
 adopted by luck would have to be truly slower than 0.97 of the best, and in the end the combination is timed
 against the start once more, and given up if it is slower.
 
-Fidelity is the lowest SQNR of the outputs on the samples that the ranges were taken from, with weights rounded
-to nearest: no prediction of the final figure, but the same for all forms. *Clearly* is by more than
-``SURE`` standard errors as well.
+Fidelity is the lowest SQNR of the outputs on the samples that the ranges were taken from, with the noise of
+activations only (``trial_forms`` says why): no prediction of the final figure, but the same for all forms.
+*Clearly* is by more than ``SURE`` standard errors as well.
 
 With one thread, times are the processor's: waiting for other processes is no part of them, which makes intervals
 on a busy machine several times narrower. With more threads only the wall clock tells how long a run takes.
@@ -324,9 +324,9 @@ class _Search:
         return tuple(adopted_note(found) for found in self._found if found.adopted)
 
     def _load(self, trial: TrialPlan) -> _Form:
-        session = self._forms.session(trial)
-        fidelity = trial_fidelity(session, self._samples, self._references)
-        return _Form(trial=trial, session=session, fidelity=fidelity)
+        made = self._forms.sessions(trial)
+        fidelity = trial_fidelity(made.judged, self._samples, self._references)
+        return _Form(trial=trial, session=made.timed, fidelity=fidelity)
 
 
 def _measure(rounds: Rounds, count: int) -> None:

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quantcli.pipeline import placement
+from quantcli.pipeline import placement, trial_forms
 from quantcli.pipeline.placement import choose_placement
 from quantcli.pipeline.placement_verdict import PlacementVerdict
 from quantcli.pipeline.source import load_float_model
-from quantcli.pipeline.trial_forms import TrialForms, TrialPlan
+from quantcli.pipeline.trial_forms import TrialForms, TrialPlan, TrialSessions
 from quantcli.pipeline.types import DataOptions, RunOptions
 from quantcli.progress import SilentProgress
 from quantcli.quantize.choices import OPTIONS, Choices
@@ -75,11 +75,11 @@ Speed = Callable[[Choices], float]
 def timed_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Speed], None]:
     """Makes every form take the time that a function of its choices says; the float model takes 1."""
     forms: dict[int, Choices] = {}
-    build = TrialForms.session
+    build = TrialForms.sessions
 
-    def session(self: TrialForms, trial: TrialPlan) -> Session:
+    def sessions(self: TrialForms, trial: TrialPlan) -> TrialSessions:
         made = build(self, trial)
-        forms[id(made)] = trial.plan.choices
+        forms[id(made.timed)] = trial.plan.choices
         return made
 
     def set_speed(speed: Speed) -> None:
@@ -99,7 +99,7 @@ def timed_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Speed], None]:
 
         monkeypatch.setattr(placement, "Rounds", Rounds)
 
-    monkeypatch.setattr(TrialForms, "session", session)
+    monkeypatch.setattr(TrialForms, "sessions", sessions)
     return set_speed
 
 
@@ -236,16 +236,48 @@ def test_real_timing_gives_ratios_with_intervals(tmp_path: Path) -> None:
     assert verdict.start_sqnr > 10
 
 
+SAMPLES = [{"x": RNG.normal(0, 1, (1, 3, 16, 16)).astype(np.float32)} for _ in range(2)]
+
+
+def forms_of(path: Path, recipe: Recipe | None = None) -> TrialForms:
+    source = load_float_model(path, "ort-cpu")
+    return TrialForms(path, recipe or Recipe(), SAMPLES, SessionSettings(), source=source)
+
+
+def noise(session: Session, path: Path) -> float:
+    """Noise of the first sample's output relative to its signal."""
+    wanted = Session(path).run(SAMPLES[0])["y"]
+    return float(np.mean((session.run(SAMPLES[0])["y"] - wanted) ** 2) / np.mean(wanted**2))
+
+
 def test_the_form_with_pools_as_convolutions_has_no_pool_left(tmp_path: Path) -> None:
     path = save(tmp_path, CONV_POOL)
-    samples = [{"x": RNG.normal(0, 1, (1, 3, 16, 16)).astype(np.float32)} for _ in range(2)]
-    forms = TrialForms(path, Recipe(), samples, SessionSettings(), source=load_float_model(path, "ort-cpu"))
+    forms = forms_of(path)
     plans = [forms.plan(choices) for choices in (Choices(), Choices(average_pool="convolution"))]
     assert [[node.op_type for node in trial.plan.nodes].count("AveragePool") for trial in plans] == [2, 0]
-    found = [forms.session(trial).run(samples[0])["y"] for trial in plans]
-    wanted = Session(path).run(samples[0])["y"]
-    for values in found:
-        assert np.mean((values - wanted) ** 2) < 0.01 * np.mean(wanted**2)
+    for trial in plans:
+        assert noise(forms.sessions(trial).timed, path) < 0.01
+
+
+def test_forms_are_judged_by_the_noise_of_activations_alone(tmp_path: Path) -> None:
+    path = save(tmp_path, GROUPED)
+    model = onnx.load(path)
+    for weight in model.graph.initializer:
+        # One large value a channel: to nearest, all others are rounded to multiples of 0.3.
+        array = numpy_helper.to_array(weight).copy()
+        array[:, 0, 0, 0] = 40.0
+        weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    onnx.save(model, path)
+    forms = forms_of(path)
+    made = forms.sessions(forms.plan(Choices()))
+    assert noise(made.judged, path) < noise(made.timed, path)
+
+
+def test_forms_with_coarse_weights_are_judged_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_forms, "_FINE_BITS", 9)
+    forms = forms_of(save(tmp_path, GROUPED))
+    made = forms.sessions(forms.plan(Choices()))
+    assert made.judged is made.timed
 
 
 def test_a_plan_from_a_file_prepares_the_same_graph(tmp_path: Path) -> None:
