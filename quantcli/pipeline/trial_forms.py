@@ -1,10 +1,10 @@
 """Quantized forms of one model, made quickly so that they can be timed.
 
 Ranges are the extremes of a few samples, weights are rounded to nearest, nothing is written. Time depends on
-which kernels run, hardly on the numbers in them. Fidelity does: the noise of 8-bit weights rounded to nearest hides
-that of activations, but rounding against the data takes most of it away (mobilenetv2 with quantized weights alone:
-18 → 35 dB). So there is a second session with float weights to be judged. Models that are prepared differently are
-prepared and observed once each; values are observed when the first plan asks for them.
+which kernels run, hardly on the numbers in them. Fidelity does: the noise of 8-bit weights rounded to nearest
+hides that of activations, but rounding against the data takes most of it away (mobilenetv2 with quantized
+weights alone: 18 → 35 dB). So there is a second session with float weights to be judged. Models that are
+prepared differently are prepared and observed once each; values are observed when the first plan asks for them.
 """
 
 from __future__ import annotations
