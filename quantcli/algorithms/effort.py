@@ -24,6 +24,7 @@ class Effort:
         alphas: Strengths of equalization that are tried; the first is the default, more are compared on samples
             that the sweep did not see.
         placement: Whether placement is measured where the target allows it.
+        placement_budgets: How many times the usual time measuring may take.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Effort:
     gptq: bool
     alphas: tuple[float, ...]
     placement: bool
+    placement_budgets: float = 1.0
 
 
 _ALL = (
@@ -62,6 +64,7 @@ _ALL = (
         gptq=True,
         alphas=(0.6, 0.0, 0.4, 0.8),
         placement=True,
+        placement_budgets=4.0,
     ),
 )
 

@@ -99,8 +99,7 @@ def _segment(
         value
         for node in nodes
         for value in node.outputs
-        if value
-        and (view.tensors[value].is_output or any(use.node.name not in names for use in view.uses(value)))
+        if value and (view.tensors[value].is_output or any(use.node.name not in names for use in view.uses(value)))
     )
     return Segment(
         nodes=tuple(node.name for node in nodes),

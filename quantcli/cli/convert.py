@@ -143,6 +143,19 @@ Examples:
     help="Decisions from --plan-out, in place of planning.",
 )
 @option(
+    "--placement",
+    type=click.Choice(["measured", "static"]),
+    section=_HOW,
+    help="Time several placements on this machine and keep the fastest that is not less accurate, or follow the "
+    "static rules.  [default: measured on ort-cpu from --effort balanced on]",
+)
+@option(
+    "--float-if-faster",
+    is_flag=True,
+    section=_HOW,
+    help="Leave the model in float where no integer form is faster.",
+)
+@option(
     "--mask",
     metavar="INPUT",
     section=DATA,
@@ -214,6 +227,8 @@ def convert(
         recipe=_recipe(shared),
         format=shared["format"],
         effort=shared["effort"],
+        placement=shared["placement"] or "",
+        float_if_faster=shared["float_if_faster"],
         mask=shared["mask"],
         max_memory=shared["max_memory"],
         opset=opset,

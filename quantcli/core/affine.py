@@ -102,7 +102,12 @@ def fake_quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
         steps: np.ndarray = np.asarray(x, dtype=np.float32) / scale
     steps = np.asarray(steps)  # a quotient of scalars is no array
     np.rint(steps, out=steps)
-    np.clip(steps, (params.spec.qmin - wide).astype(np.float32), (params.spec.qmax - wide).astype(np.float32), out=steps)
+    np.clip(
+        steps,
+        (params.spec.qmin - wide).astype(np.float32),
+        (params.spec.qmax - wide).astype(np.float32),
+        out=steps,
+    )
     steps *= scale
     return steps
 

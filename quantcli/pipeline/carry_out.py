@@ -59,7 +59,7 @@ def carry_out(
         ModelError: M304, the plan quantizes nothing.
         ConfigError: C103, a plan from a file contradicts itself or the model.
     """
-    if not plan.count(Action.QUANTIZE):
+    if not plan.count(Action.QUANTIZE) and plan.choices.whole != "float":
         raise nothing_to_quantize(bench.source, plan)
     try:
         solution = solve(plan, bench.view, bench.ranges(method))

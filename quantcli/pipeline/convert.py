@@ -19,12 +19,13 @@ from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import model_size, save_model
 from quantcli.graph.view import GraphView
 from quantcli.pipeline.carry_out import EMITTERS, best_of, carry_out
+from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
-from quantcli.pipeline.workbench import equalized, open_workbench
+from quantcli.pipeline.workbench import equalized, open_workbench, stored_statistics
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
 from quantcli.quantize.plan import Plan, plan_from_json
@@ -57,22 +58,29 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         opset=request.opset,
         per_channel=request.recipe.per_channel,
         threads=request.run.threads,
+        choices=None if saved is None else saved.choices,
     )
-    request = replace(request, recipe=_possible(request.recipe, source))
+    stated = replace(request, recipe=_possible(request.recipe, source))
+    request = stated if saved is None else with_choices(stated, saved.choices)
     if request.dry_run:
         plan = make_plan(source.view, request.recipe) if saved is None else _checked(request, saved, source.view)
         _write_plan(request, plan)
         return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
     if request.eval_data.specs:
         open_samples(request.eval_data, source.inputs)  # so that what does not fit is told before any work
-    bench = open_workbench(request, source, effort.samples, progress)
+    statistics = stored_statistics(request, source)
+    verdict = None if saved is not None else measured_placement(request, source, statistics, progress)
+    if verdict is not None:
+        request = with_choices(request, verdict.float_choices if request.float_if_faster else verdict.choices)
+        source = prepared_for(request, source, verdict.choices)
+    bench = open_workbench(request, source, statistics, effort.samples, progress)
     if saved is not None:
         bench = equalized(bench, request, saved.equalization, progress)
         made = carry_out(bench, _checked(request, saved, bench.view), request, effort, method, progress)
     else:
         made = best_of(bench, request, effort, method, progress)
     plan, model, statistics = made.plan, made.model, made.bench.statistics
-    _stamp(model, source, statistics, request, plan)
+    _stamp(model, source, statistics, stated, plan)
     with runnable(model) as loadable:
         kernels = verify(loadable, source, plan, made_up(statistics.inputs), threads=request.run.threads)
     files = save_model(model, output, overwrite=request.overwrite)
@@ -91,7 +99,14 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         fidelity_on=fidelity_on if report.data is not None else "",
         report=report,
         rounding=made.facts,
-        notes=(*report.notes, *made.bench.notes, *_solution_notes(made.solution), *statistics.notes),
+        placement=verdict,
+        notes=(
+            *report.notes,
+            *(() if verdict is None else verdict.sentences(float_wanted=request.float_if_faster)),
+            *made.bench.notes,
+            *_solution_notes(made.solution),
+            *statistics.notes,
+        ),
     )
 
 

@@ -74,7 +74,9 @@ def refine(
         plan=plan,
         params=solution.tensors,
         samples=samples,
-        constants={reading: dequantize(found.values, found.params) for reading, found in solution.constants.items()},
+        constants={
+            reading: dequantize(found.values, found.params) for reading, found in solution.constants.items()
+        },
         max_bytes=max_bytes,
     )
     settings = SessionSettings(threads=threads)
@@ -92,7 +94,9 @@ def refine(
     with threadpool_limits(limits=1, user_api="blas"):
         found = sweep(given, make_run, chooser.decide, progress)
     return Refined(
-        solution=replace(solution, layers=found.layers), sweep=found, variants=dict(sorted(chooser.variants.items()))
+        solution=replace(solution, layers=found.layers),
+        sweep=found,
+        variants=dict(sorted(chooser.variants.items())),
     )
 
 

@@ -13,6 +13,7 @@ from quantcli.quantize.recipe import Recipe
 from quantcli.runtime.kernel_report import KernelReport
 
 if TYPE_CHECKING:
+    from quantcli.pipeline.placement_verdict import PlacementVerdict
     from quantcli.calibration.statistics import CalibrationStatistics
     from quantcli.quantize.plan import Plan
     from quantcli.report.schema import Report
@@ -108,6 +109,8 @@ class ConvertRequest:
         recipe: How to quantize.
         format: "qdq" or "qoperator".
         effort: Key of ``algorithms.effort.EFFORTS``.
+        placement: "measured", "static", or "" for what the effort says.
+        float_if_faster: Leave the model in float where no integer form is faster.
         mask: Input that says which positions of a sample count (0 for padding), None where all do.
         max_memory: Bytes of activations that rounding against the data may hold at a time.
         opset: ai.onnx version of the result; None for the lowest that does.
@@ -127,6 +130,8 @@ class ConvertRequest:
     recipe: Recipe = field(default_factory=Recipe)
     format: str = "qdq"
     effort: str = DEFAULT_EFFORT
+    placement: str = ""
+    float_if_faster: bool = False
     mask: str | None = None
     max_memory: int = 2**31
     opset: int | None = None
@@ -174,6 +179,7 @@ class ConvertResult:
         fidelity_on: What ``fidelity`` was measured on ("8 calibration samples", "40 samples of eval.npz"), "".
         report: The report; None after a dry run.
         rounding: How weights were rounded; None after a dry run.
+        placement: What measuring placements found; None where nothing was measured.
         notes: Things the user should know.
     """
 
@@ -187,6 +193,7 @@ class ConvertResult:
     fidelity_on: str = ""
     report: Report | None = None
     rounding: RoundingFacts | None = None
+    placement: PlacementVerdict | None = None
     notes: tuple[str, ...] = ()
 
     def reasons(self) -> Counter[tuple[str, str]]:

@@ -6,7 +6,7 @@ same function; its tensors have other ranges, so they are observed anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -89,20 +89,35 @@ class Workbench:
         return range_of
 
 
-def open_workbench(request: ConvertRequest, source: FloatModel, count: int, progress: Progress) -> Workbench:
-    """Calibrate, or read the calibration, and keep ``count`` samples; nothing is equalized yet.
+def stored_statistics(request: ConvertRequest, source: FloatModel) -> CalibrationStatistics | None:
+    """Those of the calibration file, None where there is none.
 
     Raises:
-        DataError, StaleCalibrationError: Samples or statistics do not fit.
+        StaleCalibrationError: They are unreadable, or of another model.
     """
-    kept = SampleKeeper(count)
     if request.calibration is None:
-        found = collect_statistics(
-            source, request.data, request.run, request.recipe.target, progress, watch=kept.watch
-        )
-        return Workbench(source=source, statistics=found.statistics, samples=kept.samples)
+        return None
     statistics = load_statistics(request.calibration)
     check_model(statistics, source.digest)
+    return statistics
+
+
+def open_workbench(
+    request: ConvertRequest,
+    source: FloatModel,
+    statistics: CalibrationStatistics | None,
+    count: int,
+    progress: Progress,
+) -> Workbench:
+    """Calibrate, unless there are statistics, and keep ``count`` samples; nothing is equalized yet.
+
+    Raises:
+        DataError: Samples do not fit.
+    """
+    kept = SampleKeeper(count)
+    if statistics is None:
+        found = _calibrated(request, source, progress, kept.watch)
+        return Workbench(source=source, statistics=found, samples=kept.samples)
     if not request.data.specs:
         return Workbench(
             source=source,
@@ -130,10 +145,11 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
     notes: tuple[str, ...] = ()
     if bench.statistics.samples < FEW_SAMPLES and alpha > ALPHA_OF_FEW:
         alpha = ALPHA_OF_FEW
-        notes = (
+        told = (
             f"{bench.statistics.samples} samples say little about single channels: they are balanced with "
-            f"strength {ALPHA_OF_FEW:g} only; {FEW_SAMPLES} or more samples allow more",
+            f"strength {ALPHA_OF_FEW:g} only; {FEW_SAMPLES} or more samples allow more"
         )
+        notes = (told,)
     usable = usable_statistics(bench.statistics)
     plan = bench.plan(request.recipe)
     found = equalize(bench.view, _extremes(usable), plan, EqualizationOptions(alpha=alpha))
@@ -142,7 +158,7 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
     model = apply_equalization(bench.source.prepared, found)
     infer_shapes(model)
     source = replace(bench.source, prepared=model, view=model.view())
-    again = collect_statistics(source, request.data, request.run, request.recipe.target, progress).statistics
+    again = _calibrated(request, source, progress)
     if request.calibration is not None:
         kept = {name: stats for name, stats in bench.statistics.tensors.items() if name not in found.scales}
         again = replace(again, tensors={**again.tensors, **{n: s for n, s in kept.items() if n in again.tensors}})
@@ -154,6 +170,19 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
         scaled=found.summary.scaled + found.summary.smoothed,
         notes=(*bench.notes, *notes),
     )
+
+
+def _calibrated(
+    request: ConvertRequest,
+    source: FloatModel,
+    progress: Progress,
+    watch: Callable[[Iterable[Sample]], Iterator[Sample]] = iter,
+) -> CalibrationStatistics:
+    recipe = request.recipe
+    found = collect_statistics(
+        source, request.data, request.run, recipe.target, progress, choices=recipe.choices, watch=watch
+    )
+    return found.statistics
 
 
 def _extremes(usable: Mapping[str, TensorStats]) -> dict[str, ChannelExtremes]:

@@ -1,0 +1,55 @@
+"""Placement inside a conversion: whether it is measured, and the model prepared as the measurement says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from quantcli.algorithms.effort import EFFORTS
+from quantcli.calibration.statistics import CalibrationStatistics
+from quantcli.pipeline.placement import BUDGET_S, MEASURED_TARGET, choose_placement
+from quantcli.pipeline.placement_verdict import PlacementVerdict
+from quantcli.pipeline.source import FloatModel, load_float_model
+from quantcli.pipeline.types import ConvertRequest
+from quantcli.progress import Progress
+from quantcli.quantize.choices import Choices
+
+
+def measured_placement(
+    request: ConvertRequest, source: FloatModel, statistics: CalibrationStatistics | None, progress: Progress
+) -> PlacementVerdict | None:
+    """What measuring says; None where it was not asked for, or there is nothing to measure with."""
+    effort = EFFORTS[request.effort]
+    wanted = request.placement == "measured" or (not request.placement and effort.placement)
+    usual = request.recipe.target != MEASURED_TARGET or not request.data.specs
+    if not wanted or (usual and not request.placement):
+        return None
+    return choose_placement(
+        request.model,
+        request.recipe,
+        request.data,
+        request.run,
+        progress,
+        BUDGET_S * effort.placement_budgets,
+        source=source,
+        opset=request.opset,
+        observed=None if statistics is None else statistics.tensors,
+    )
+
+
+def with_choices(request: ConvertRequest, choices: Choices) -> ConvertRequest:
+    """The request with the placement that was chosen."""
+    return replace(request, recipe=replace(request.recipe, choices=choices))
+
+
+def prepared_for(request: ConvertRequest, source: FloatModel, choices: Choices) -> FloatModel:
+    """``source``, prepared again where the choices ask for another preparation than the static rules."""
+    if choices.preparation == Choices().preparation:
+        return source
+    return load_float_model(
+        request.model,
+        request.recipe.target,
+        opset=request.opset,
+        per_channel=request.recipe.per_channel,
+        threads=request.run.threads,
+        choices=choices,
+    )
