@@ -122,6 +122,10 @@ class GraphEditor:
         self._added.append(node)
         return unique
 
+    def add_cast(self, value: str, dtype: str, output: str, *, name: str) -> str:
+        """Add a Cast of ``value`` to ``dtype`` (numpy's name) that gives ``output``; the result is its name."""
+        return self.add_node("Cast", [value], [output], name=name, attributes={"to": int(dtype_from_name(dtype))})
+
     # Rewiring -------------------------------------------------------------------------------------
 
     def set_input(self, node: str, index: int, value: str) -> None:

@@ -21,8 +21,9 @@ REASONS: dict[str, str] = {
     "F205": "quantcli does not know the operator (another domain, or newer than its table), so it is left as "
     "it is.",
     "F206": "The node has a body (If, Loop, Scan); bodies are left in float, the graph around them is not.",
-    "F208": "A lookup in a table of constants (an embedding): rows are copied, nothing is computed, and "
-    "onnxruntime would dequantize the whole table at every run.",
+    "F208": "A table of constants (an embedding) that is better left in float: it is small, something else "
+    "reads it in float and would keep it in the file, it is not looked up row by row, or it has infinite "
+    "values. Other tables are stored as int8, and only the rows that are looked up become floats.",
     "F209": "A choice of placement: the structure that the node belongs to is left in float, because the whole "
     "model was measured to be faster that way, or as fast and more accurate (--placement measured).",
     "F301": "The weight is not a constant, so it cannot be quantized ahead of time.",

@@ -1,7 +1,8 @@
 """QDQ emission: the plan and its parameters as QuantizeLinear/DequantizeLinear nodes.
 
 Decides nothing. Per quantized activation one QuantizeLinear and one DequantizeLinear; weights, biases and
-constant operands as integers behind a DequantizeLinear; Relu and Clip that do nothing are removed.
+constant operands as integers behind a DequantizeLinear; looked-up tables as integers whose rows become floats;
+Relu and Clip that do nothing are removed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import GraphView
 from quantcli.quantize.plan import LayerPlan, Plan, TensorPlan
 from quantcli.quantize.solve import Solution
+from quantcli.quantize.tables import TableWriter
 
 
 class QdqEmitter:
@@ -35,6 +37,7 @@ class QdqEmitter:
 
     def emit(self) -> None:
         """Write everything."""
+        self.lookups()
         for tensor in self.plan.tensors.values():
             self.pair(tensor)
         for layer in self.plan.layers:
@@ -129,6 +132,13 @@ class QdqEmitter:
         name = self.view.node_by_name[node].inputs[index]
         value = self.dequantized_constant(f"{name}_{node}", constant.values, constant.params)
         self.editor.set_input(node, index, value)
+
+    def lookups(self) -> None:
+        """Integer tables."""
+        writer = TableWriter(self.editor, self.view)
+        for table in self.plan.tables:
+            found = self.solution.tables[table.node]
+            writer.write(table, found.values, found.params)
 
     def constant(self, name: str, values: np.ndarray, params: QuantParams) -> tuple[str, str, str]:
         """Initializers of integers, scale and zero point."""

@@ -43,6 +43,7 @@ class QOperatorEmitter(QdqEmitter):
 
     def emit(self) -> None:
         """Write everything."""
+        self.lookups()
         self._integer_values = self._find_integer_values()
         for tensor in self.plan.tensors.values():
             self._integers[tensor.name] = self.editor.new_value_name(f"{tensor.name}_quantized")

@@ -145,6 +145,21 @@ class ConstantPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TablePlan:
+    """A table of constants whose rows are looked up, stored as integers.
+
+    Attributes:
+        node: The Gather.
+        table: Initializer, float32, rank 2 or more.
+        spec: Form of the table: one scale per row.
+    """
+
+    node: str
+    table: str
+    spec: QuantSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All decisions about a model.
 
@@ -155,6 +170,7 @@ class Plan:
         layers: Kernels with weights.
         activations: Relu and Clip behind quantized kernels.
         constants: Constant operands that are quantized.
+        tables: Tables that are quantized, one entry for each node that looks rows up.
         integer_inputs: (node, input index) of the readings that are to see integers.
         equalization: Strength α with which the channels of the graph were balanced before, 0 for none.
         choices: Which way was taken where there are several; those about preparation must be applied to the
@@ -167,6 +183,7 @@ class Plan:
     layers: tuple[LayerPlan, ...] = ()
     activations: tuple[FusedActivation, ...] = ()
     constants: tuple[ConstantPlan, ...] = ()
+    tables: tuple[TablePlan, ...] = ()
     integer_inputs: tuple[tuple[str, int], ...] = ()
     equalization: float = 0.0
     choices: Choices = field(default_factory=Choices)
@@ -229,6 +246,7 @@ def plan_from_json(text: str) -> Plan:
                 for item in raw["activations"]
             ),
             constants=tuple(ConstantPlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["constants"]),
+            tables=tuple(TablePlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["tables"]),
             integer_inputs=tuple((name, index) for name, index in raw["integer_inputs"]),
             equalization=float(raw["equalization"]),
             choices=Choices(**raw["choices"]),

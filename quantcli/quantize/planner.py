@@ -1,6 +1,6 @@
 """From a graph, a target and a recipe to a plan. Needs no data.
 
-candidates (kernels.py) → placement (which of them are quantized) → tensors that get Q/DQ, with their
+candidates (kernels.py, tables.py) → placement (which of them are quantized) → tensors that get Q/DQ, with their
 sharing groups → Plan
 """
 
@@ -25,9 +25,11 @@ from quantcli.quantize.plan import (
     LayerPlan,
     NodePlan,
     Plan,
+    TablePlan,
     TensorPlan,
 )
 from quantcli.quantize.recipe import Recipe, select
+from quantcli.quantize.tables import find_table, read_in_float
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 """Float layers whose weight onnxruntime quantizes by itself between DQ and Q (WeightBiasQuantization)."""
@@ -61,6 +63,7 @@ class _Planner:
         self.reasons: dict[str, Reason] = {}
         self.rules: dict[str, str] = {}
         self.absorbed: dict[str, str] = {}
+        self.tables: dict[str, TablePlan] = {}
 
     def plan(self) -> Plan:
         candidates = self._candidates()
@@ -83,6 +86,7 @@ class _Planner:
                 for kernel in kernels
                 for index, name in kernel.constants
             ),
+            tables=tuple(self.tables.values()),
             integer_inputs=tuple((kernel.node.name, index) for kernel in kernels for index, _ in kernel.inputs),
             choices=self.recipe.choices,
         )
@@ -96,7 +100,9 @@ class _Planner:
         for node in self.view.nodes:
             if node.name in self.absorbed:
                 continue
-            kernel = find_kernel(self.view, node, self.target, self.recipe.choices)
+            kernel: Kernel | TablePlan | Reason = find_kernel(self.view, node, self.target, self.recipe.choices)
+            if isinstance(kernel, Reason) and kernel.code == "F208":
+                kernel = find_table(self.view, node)
             if isinstance(kernel, Reason):
                 self.reasons[node.name] = kernel
                 continue
@@ -104,19 +110,30 @@ class _Planner:
                 self.rules[node.name] = f"--exclude {excluded[node.name]}"
                 self.reasons[node.name] = Reason(code="F101", sentence=f"excluded by '{excluded[node.name]}'")
                 continue
-            if included is not None and node.name not in included and kernel.row.trait is Trait.COMPUTE:
+            alone = isinstance(kernel, TablePlan) or kernel.row.trait is Trait.COMPUTE
+            if included is not None and node.name not in included and alone:
                 self.rules[node.name] = "--include"
                 self.reasons[node.name] = Reason(code="F101", sentence="not named by --include")
                 continue
             if included is not None and node.name in included:
                 self.rules[node.name] = f"--include {included[node.name]}"
+            if isinstance(kernel, TablePlan):
+                self.tables[node.name] = kernel
+                continue
             kernel = kernel.without(set(excluded))
             found[node.name] = kernel
             for part in (kernel.bias_node, kernel.activation):
                 if part is not None:
                     name = part.name if isinstance(part, NodeInfo) else part.node
                     self.absorbed[name] = node.name
+        self._leave_shared_tables()
         return found
+
+    def _leave_shared_tables(self) -> None:
+        """Tables that something reads in float stay float: a second copy of them would save nothing."""
+        left = read_in_float(self.view, self.tables)
+        self.reasons.update(left)
+        self.tables = {name: table for name, table in self.tables.items() if name not in left}
 
     # Nodes ------------------------------------------------------------------------------------------
 
@@ -133,6 +150,8 @@ class _Planner:
                     code="F403", sentence=f"nobody reads its result as integers; '{owner}' gives float"
                 )
             return NodePlan(name=node.name, op_type=node.op, action=Action.FLOAT, reason=reason)
+        if node.name in self.tables:
+            return NodePlan(name=node.name, op_type=node.op, action=Action.PASSTHROUGH, rule=rule)
         kernel = placement.kernels.get(node.name)
         if kernel is None:
             return NodePlan(

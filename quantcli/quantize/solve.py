@@ -17,6 +17,7 @@ from quantcli.core.spec import QuantParams, QuantSpec
 from quantcli.errors import ModelError
 from quantcli.graph.view import GraphView
 from quantcli.quantize.plan import FusedActivation, Plan
+from quantcli.quantize.tables import quantize_table
 from quantcli.quantize.weights import QuantizedLayer, quantize_layer
 
 RangeOf = Callable[[str, QuantSpec], tuple[float, float]]
@@ -39,6 +40,7 @@ class Solution:
         tensors: Parameters of every quantized activation.
         layers: Integers of every layer, by node name.
         constants: Integers of constant operands, by (node, input index).
+        tables: Integers of looked-up tables, by node; ``tables.dequantized_table`` makes floats of them.
         dropped: Relu and Clip nodes that the range proves to do nothing.
         kept: Relu and Clip nodes behind kernels that must stay.
     """
@@ -46,6 +48,7 @@ class Solution:
     tensors: Mapping[str, QuantParams]
     layers: Mapping[str, QuantizedLayer]
     constants: Mapping[tuple[str, int], QuantizedConstant]
+    tables: Mapping[str, QuantizedConstant]
     dropped: tuple[str, ...]
     kept: tuple[str, ...]
 
@@ -78,6 +81,7 @@ def solve(plan: Plan, view: GraphView, range_of: RangeOf) -> Solution:
             (constant.node, constant.index): _constant(view.constant(constant.constant), constant.spec)
             for constant in plan.constants
         },
+        tables=_tables(plan, view),
         dropped=dropped,
         kept=tuple(a.node for a in plan.activations if a.node not in dropped),
     )
@@ -97,6 +101,16 @@ def _tensor_params(plan: Plan, range_of: RangeOf) -> dict[str, QuantParams]:
 def _constant(values: np.ndarray, spec: QuantSpec) -> QuantizedConstant:
     params = params_from_range(float(values.min(initial=0.0)), float(values.max(initial=0.0)), spec)
     return QuantizedConstant(values=quantize(values, params), params=params)
+
+
+def _tables(plan: Plan, view: GraphView) -> dict[str, QuantizedConstant]:
+    """Integers of every table; nodes that read the same one share them."""
+    found: dict[str, QuantizedConstant] = {}
+    for table in plan.tables:
+        if table.table not in found:
+            values, params = quantize_table(view.constant(table.table), table.spec)
+            found[table.table] = QuantizedConstant(values=values, params=params)
+    return {table.node: found[table.table] for table in plan.tables}
 
 
 def does_nothing(activation: FusedActivation, params: QuantParams) -> bool:
