@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _HOW = "How to quantize"
 
-_PLANNING = ("target", "granularity", "symmetric", "exclude", "include")
+_PLANNING = ("target", "bits", "weight_bits", "activation_bits", "granularity", "symmetric", "exclude", "include")
 
 
 def _methods(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -78,12 +78,12 @@ Examples:
 @option(
     "--bits",
     type=int,
-    default=8,
-    show_default=True,
     metavar="N",
     section=_HOW,
-    help="Bits of weights and activations.",
+    help="Bits of weights and activations, where the next two do not say otherwise.  [default: 8]",
 )
+@option("--weight-bits", type=int, metavar="N", section=_HOW, help="Bits of weights: 8, or 4 (half the size).")
+@option("--activation-bits", type=int, metavar="N", section=_HOW, help="Bits of activations: 8.")
 @option(
     "--format",
     type=click.Choice(["qdq", "qoperator"]),
@@ -196,7 +196,6 @@ def convert(
     calibration: Path | None,
     data: tuple[str, ...],
     eval_data: tuple[str, ...],
-    bits: int,
     opset: int | None,
     plan: Path | None,
     plan_out: Path | None,
@@ -210,7 +209,7 @@ def convert(
     The result is loaded, run and compared before it appears under its name; the model itself is never
     changed. Nodes that stay in float are listed with the reason.
     """
-    _check_bits(bits)
+    _check_bits(shared)
     _check_sources(context, calibration, data, eval_data, dry_run)
     if plan is not None:
         _refuse_planning(context)
@@ -254,12 +253,16 @@ def convert(
         show_conversion(screen, request, result)
 
 
-def _check_bits(bits: int) -> None:
-    if bits != 8:
+def _check_bits(shared: dict[str, Any]) -> None:
+    for name, there in (("bits", (8,)), ("weight_bits", (8, 4)), ("activation_bits", (8,))):
+        if shared[name] is None or shared[name] in there:
+            continue
+        option = f"--{name.replace('_', '-')}"
         raise UsageError(
             "U102",
-            f"--bits {bits} is not available: this release quantizes weights and activations to 8 bits",
-            hint="write --bits 8, or leave it out",
+            f"{option} {shared[name]} is not available: this release quantizes activations to 8 bits, "
+            "weights to 8 or 4",
+            hint=f"write {' or '.join(f'{option} {bits}' for bits in there)}, or leave it out",
         )
 
 
@@ -295,9 +298,11 @@ def _refuse_planning(context: click.Context) -> None:
 
 
 def _recipe(shared: dict[str, Any]) -> Recipe:
+    from quantcli.core.dtypes import INT4, INT8
     from quantcli.quantize.recipe import Recipe
 
     return Recipe(
+        weight_dtype=INT4 if shared["weight_bits"] == 4 else INT8,
         target=shared["target"],
         symmetric=shared["symmetric"],
         per_channel=shared["granularity"] == "channel",

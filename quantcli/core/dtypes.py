@@ -43,7 +43,8 @@ class QType:
 
 
 UINT8 = QType(name="uint8", bits=8, signed=False)
+INT4 = QType(name="int4", bits=4, signed=True)
 INT8 = QType(name="int8", bits=8, signed=True)
 INT32 = QType(name="int32", bits=32, signed=True)
 
-QTYPES: dict[str, QType] = {t.name: t for t in (UINT8, INT8, INT32)}
+QTYPES: dict[str, QType] = {t.name: t for t in (UINT8, INT4, INT8, INT32)}

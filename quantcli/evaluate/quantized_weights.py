@@ -41,7 +41,8 @@ class FoundWeight:
 
 
 def constant_value(view: GraphView, name: str) -> np.ndarray | None:
-    """The array of an initializer or of a Constant node; None where ``name`` is neither."""
+    """The array of an initializer, widened or not, or of a Constant node; None where ``name`` is neither."""
+    name = _behind_cast(view, name)
     if view.is_constant(name):
         return view.constant(name)
     node = view.producer(name)
@@ -50,6 +51,14 @@ def constant_value(view: GraphView, name: str) -> np.ndarray | None:
         if isinstance(value, np.ndarray):
             return value
     return None
+
+
+def _behind_cast(view: GraphView, name: str) -> str:
+    """The int4 or uint4 constant that a Cast widens to ``name``; ``name`` itself where there is none."""
+    node = view.producer(name)
+    if node is None or node.op != "Cast" or not view.is_constant(node.input(0)):
+        return name
+    return node.input(0) if view.tensors[node.input(0)].dtype in {"int4", "uint4"} else name
 
 
 def weight_slot(view: GraphView, node: NodeInfo) -> int | None:
@@ -113,6 +122,7 @@ def _dequantized(view: GraphView, weight: str, scale: str, zero: str, axis: int,
     offset = 0.0 if z is None else _broadcast(z.astype(np.float64), q.shape, axis, block)
     if step is None or offset is None:
         return None
+    weight = _behind_cast(view, weight)
     granularity = "per-tensor" if s.size == 1 else "per-block" if block else "per-channel"
     return FoundWeight(
         values=(q.astype(np.float64) - offset) * step,

@@ -53,13 +53,17 @@ class GraphEditor:
         self._values[name] = ir.Value(name=name)
         return name
 
-    def add_initializer(self, name: str, array: np.ndarray) -> str:
-        """Add a constant (any dtype of ONNX, any shape) and give the name that it got.
+    def add_initializer(self, name: str, array: np.ndarray, *, dtype: str = "") -> str:
+        """Add a constant and give the name that it got.
 
-        The array must not be changed afterwards: it is kept, not copied.
+        Args:
+            name: Wanted name; a number is appended where it is taken.
+            array: Any dtype of ONNX, any shape. It must not be changed afterwards: it is kept, not copied.
+            dtype: numpy's name of a type narrower than ``array``'s ("int4" for int8 values), in which it is
+                stored packed; "" for the array's own.
         """
         unique = _unique(name, self._taken_values)
-        tensor = ir.tensor(array, name=unique)
+        tensor = ir.tensor(array, dtype=dtype_from_name(dtype) if dtype else None, name=unique)
         value = ir.Value(
             name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
         )

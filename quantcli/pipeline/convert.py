@@ -57,6 +57,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         request.recipe.target,
         opset=request.opset,
         per_channel=request.recipe.per_channel,
+        weight_bits=_weight_bits(request.recipe, saved),
         threads=request.run.threads,
         choices=None if saved is None else saved.choices,
     )
@@ -139,6 +140,13 @@ def _possible(recipe: Recipe, source: FloatModel) -> Recipe:
     if source.view.opset >= PER_CHANNEL_OPSET or not recipe.per_channel:
         return recipe
     return replace(recipe, per_channel=False)
+
+
+def _weight_bits(recipe: Recipe, saved: Plan | None) -> int:
+    """Bits of the narrowest weights, which decide which opset is needed."""
+    if saved is None:
+        return recipe.weight_dtype.bits
+    return min((layer.weight_spec.dtype.bits for layer in saved.layers), default=8)
 
 
 # Plan ---------------------------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ from quantcli.runtime.session import Session, SessionSettings
 PER_CHANNEL_OPSET = 13
 """First ai.onnx version with per-channel QuantizeLinear and DequantizeLinear."""
 
+INT4_OPSET = 21
+"""First ai.onnx version with int4 tensors, and the Cast that unpacks them."""
+
 PER_TENSOR_OPSET = 10
 """First ai.onnx version with QuantizeLinear and DequantizeLinear."""
 
@@ -67,6 +70,7 @@ def load_float_model(
     *,
     opset: int | None = None,
     per_channel: bool = True,
+    weight_bits: int = 8,
     threads: int = 1,
     choices: Choices | None = None,
 ) -> FloatModel:
@@ -77,6 +81,7 @@ def load_float_model(
         target: Name of the target that preparation serves.
         opset: Wanted ai.onnx version; None for the lowest that quantization needs.
         per_channel: Whether weights are to have a scale per channel, which needs a newer opset.
+        weight_bits: Bits of the narrowest weights; less than 8 need a newer opset.
         threads: For the runtime's check.
         choices: Of a plan or a recipe; those about preparation are applied. None for the static rules.
 
@@ -101,7 +106,14 @@ def load_float_model(
             f"opset {opset} is asked for; {NEWEST_OPSET} is the newest that is known",
             hint=f"ask for at most {NEWEST_OPSET}",
         )
-    prepared, notes = _prepare(model, target, opset, per_channel, choices or Choices())
+    if opset is not None and weight_bits < 8 and opset < INT4_OPSET:
+        raise ModelError(
+            "M303",
+            f"opset {opset} is asked for, but weights of {weight_bits} bits exist from opset {INT4_OPSET} on",
+            hint="leave --opset out, or --weight-bits at 8",
+        )
+    lowest = INT4_OPSET if weight_bits < 8 else PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET
+    prepared, notes = _prepare(model, target, opset, lowest, choices or Choices())
     infer_shapes(prepared)
     _ask_runtime_for_types(prepared)
     return FloatModel(
@@ -122,9 +134,9 @@ def _evaluate(model: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
 
 def _prepare(
-    model: OnnxModel, target: str, opset: int | None, per_channel: bool, choices: Choices
+    model: OnnxModel, target: str, opset: int | None, lowest: int, choices: Choices
 ) -> tuple[OnnxModel, tuple[str, ...]]:
-    wanted = max(opset or 0, TARGETS[target].opset, PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET)
+    wanted = max(opset or 0, TARGETS[target].opset, lowest)
     form = TARGETS[target]
     prepared = partial(
         prepare,
@@ -137,7 +149,8 @@ def _prepare(
     try:
         done = prepared(target_opset=wanted)
     except UnsupportedModelError as error:
-        if error.code != "M210" or opset is not None or model.opset < PER_TENSOR_OPSET:
+        needed = opset is not None or lowest > PER_CHANNEL_OPSET
+        if error.code != "M210" or needed or model.opset < PER_TENSOR_OPSET:
             raise
         done = prepared()
         reason = f"{error.message}; the opset stays at {model.opset}, so weights have one scale per tensor"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantcli.core.dtypes import INT32
+from quantcli.core.dtypes import INT32, QType
 from quantcli.core.spec import QuantParams
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import GraphView
@@ -141,22 +141,36 @@ class QdqEmitter:
             writer.write(table, found.values, found.params)
 
     def constant(self, name: str, values: np.ndarray, params: QuantParams) -> tuple[str, str, str]:
-        """Initializers of integers, scale and zero point."""
+        """Integers, scale and zero point of a constant."""
         return (
-            self.editor.add_initializer(f"{name}_quantized", values),
+            self._integers_of(name, values, params.spec.dtype),
             self.editor.add_initializer(f"{name}_scale", params.scale),
             self._zero_point(name, params),
         )
+
+    def _integers_of(self, name: str, values: np.ndarray, dtype: QType) -> str:
+        """Initializer of integers. Types of less than 8 bits are stored packed, with a Cast behind.
+
+        onnxruntime has no kernel that computes on int4; it folds the Cast when it loads the model, so that a
+        layer runs on int8 as if it had been stored so. With DequantizeLinear of int4 it would run in float.
+        """
+        stored = values.dtype.name
+        if dtype.name == stored:
+            return self.editor.add_initializer(f"{name}_quantized", values)
+        packed = self.editor.add_initializer(f"{name}_quantized", values, dtype=dtype.name)
+        unpacked = self.editor.new_value_name(f"{name}_unpacked")
+        self.editor.add_cast(packed, stored, unpacked, name=f"{name}_Cast")
+        return unpacked
 
     def _zero_point(self, name: str, params: QuantParams) -> str:
         """Zero points of constants; those that are all 0 are stored once per type and length."""
         zero = params.zero_point
         if zero.any():
             return self.editor.add_initializer(f"{name}_zero_point", zero)
-        key = (params.spec.dtype.name, zero.shape)
+        key = (zero.dtype.name, zero.shape)
         if key not in self._zeros:
             size = "x".join(map(str, zero.shape)) or "scalar"
-            self._zeros[key] = self.editor.add_initializer(f"zeros_{params.spec.dtype.name}_{size}", zero)
+            self._zeros[key] = self.editor.add_initializer(f"zeros_{zero.dtype.name}_{size}", zero)
         return self._zeros[key]
 
     def dequantized_constant(self, name: str, values: np.ndarray, params: QuantParams) -> str:

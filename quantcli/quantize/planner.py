@@ -6,9 +6,11 @@ sharing groups → Plan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from quantcli.core.dtypes import INT8, QType
 from quantcli.core.spec import QuantSpec
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
@@ -33,6 +35,9 @@ from quantcli.quantize.tables import find_table, read_in_float
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 """Float layers whose weight onnxruntime quantizes by itself between DQ and Q (WeightBiasQuantization)."""
+
+_SMALLEST_PACKED = 512
+"""Weights of a layer below which 4 bits save no more than the Cast that unpacks them takes (100 to 250 bytes)."""
 
 
 def make_plan(view: GraphView, recipe: Recipe, known: Callable[[str], bool] | None = None) -> Plan:
@@ -257,6 +262,11 @@ class _Planner:
             return False
         return row.on(self.target.name).kernel is not KernelKind.NONE and all(dequantized)
 
+    def _weight_dtype(self, kernel: Kernel) -> QType:
+        """The recipe's type; 8 bits where the node that unpacks narrower ones would take what they save."""
+        size = math.prod(dim for dim in self.view.tensors[kernel.weight].shape or () if isinstance(dim, int))
+        return self.recipe.weight_dtype if size >= _SMALLEST_PACKED else INT8
+
     # Layers -----------------------------------------------------------------------------------------
 
     def _layer(self, kernel: Kernel) -> LayerPlan:
@@ -264,7 +274,7 @@ class _Planner:
             node=kernel.node.name,
             input=kernel.inputs[0][1],
             weight=kernel.weight,
-            weight_spec=weight_spec(kernel, self.recipe.weight_dtype, per_channel=self.recipe.per_channel),
+            weight_spec=weight_spec(kernel, self._weight_dtype(kernel), per_channel=self.recipe.per_channel),
             bias=kernel.bias,
             bias_node=kernel.bias_node.name if kernel.bias_node is not None else "",
             output=kernel.raw_output,

@@ -47,11 +47,13 @@ def test_a_wrong_choice_lists_the_right_ones():
     assert "'qdq', 'qoperator'" in text
 
 
-@pytest.mark.parametrize("bits", ["4", "16", "0"])
-def test_other_bits_are_refused_in_one_sentence(bits):
-    text = told("convert", "m.onnx", "--data", "d.npz", "--bits", bits)
+@pytest.mark.parametrize(
+    "typed", ["--bits 4", "--bits 16", "--weight-bits 2", "--weight-bits 0", "--activation-bits 4"]
+)
+def test_other_bits_are_refused_in_one_sentence(typed):
+    text = told("convert", "m.onnx", "--data", "d.npz", *typed.split())
     assert text.startswith(
-        f"error[U102]: --bits {bits} is not available: this release quantizes weights and activations to 8 bits\n"
+        f"error[U102]: {typed} is not available: this release quantizes activations to 8 bits, weights to 8 or 4\n"
     )
 
 
