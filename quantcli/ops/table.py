@@ -160,6 +160,9 @@ def _passthrough_rows() -> Iterable[OpSpec]:
             trait=Trait.PASSTHROUGH,
             integer_opset=integer_opset,
             support=_support(moves, _PLAIN),
+            note="a table of constants is stored as int8 with one scale per row (see F208)."
+            if op == "Gather"
+            else "",
         )
     yield OpSpec(
         op_type="MaxPool",

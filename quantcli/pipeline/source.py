@@ -114,6 +114,9 @@ def load_float_model(
         )
     lowest = INT4_OPSET if weight_bits < 8 else PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET
     prepared, notes = _prepare(model, target, opset, lowest, choices or Choices())
+    if weight_bits < 8 and not TARGETS[target].fuses_qdq:
+        cause = "a runtime that does not fold it at load computes it at every run"
+        notes += (f"weights of {weight_bits} bits are widened to int8 by a Cast; {cause}",)
     infer_shapes(prepared)
     _ask_runtime_for_types(prepared)
     return FloatModel(
@@ -149,8 +152,11 @@ def _prepare(
     try:
         done = prepared(target_opset=wanted)
     except UnsupportedModelError as error:
-        needed = opset is not None or lowest > PER_CHANNEL_OPSET
-        if error.code != "M210" or needed or model.opset < PER_TENSOR_OPSET:
+        if error.code == "M210" and lowest == INT4_OPSET and opset is None:
+            raise UnsupportedModelError(
+                "M210", f"{error.message}; weights of less than 8 bits need that", hint="leave --weight-bits at 8"
+            ) from error
+        if error.code != "M210" or opset is not None or model.opset < PER_TENSOR_OPSET:
             raise
         done = prepared()
         reason = f"{error.message}; the opset stays at {model.opset}, so weights have one scale per tensor"

@@ -74,6 +74,7 @@ class _Planner:
         candidates = self._candidates()
         placement = Placement(self.view, self.target, candidates, self.known, self.recipe.choices)
         self.reasons.update(placement.reasons)
+        self._leave_shared_tables(placement)
         groups = SharingGroups(self.view, placement, self.target)
         kernels = placement.kernels.values()
         return Plan(
@@ -131,12 +132,15 @@ class _Planner:
                 if part is not None:
                     name = part.name if isinstance(part, NodeInfo) else part.node
                     self.absorbed[name] = node.name
-        self._leave_shared_tables()
         return found
 
-    def _leave_shared_tables(self) -> None:
-        """Tables that something reads in float stay float: a second copy of them would save nothing."""
-        left = read_in_float(self.view, self.tables)
+    def _leave_shared_tables(self, placement: Placement) -> None:
+        """Tables that something reads in float stay float: a second copy of them would save nothing.
+
+        A layer that is quantized has integers of its own.
+        """
+        weights = {(kernel.node.name, kernel.weight) for kernel in placement.kernels.values() if kernel.weight}
+        left = read_in_float(self.view, self.tables, weights)
         self.reasons.update(left)
         self.tables = {name: table for name, table in self.tables.items() if name not in left}
 

@@ -14,6 +14,7 @@ the error of every row by that row, however large the others are, and no pattern
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -59,11 +60,20 @@ def find_table(view: GraphView, node: NodeInfo) -> TablePlan | Reason:
     return TablePlan(node=node.name, table=table, spec=TABLE_SPEC)
 
 
-def read_in_float(view: GraphView, tables: dict[str, TablePlan]) -> dict[str, Reason]:
-    """Why some of ``tables`` (by node) stay in float after all: something else keeps the float copy."""
+def read_in_float(
+    view: GraphView, tables: Mapping[str, TablePlan], weights: Collection[tuple[str, str]]
+) -> dict[str, Reason]:
+    """Why some of ``tables`` (by node) stay in float after all: something else keeps the float copy.
+
+    Args:
+        view: The graph.
+        tables: Candidates.
+        weights: (node, initializer) of the quantized layers; they do not read floats.
+    """
     found = {}
     for name, plan in tables.items():
-        others = [use.node.name for use in view.uses(plan.table) if use.node.name not in tables]
+        readers = [use.node.name for use in view.uses(plan.table)]
+        others = [node for node in readers if node not in tables and (node, plan.table) not in weights]
         if view.tensors[plan.table].is_output:
             found[name] = _left(f"'{plan.table}' is an output of the graph as well")
         elif others:

@@ -27,6 +27,15 @@ def test_defaults_are_those_of_the_library(spy):
     assert spy.request == ConvertRequest(model=Path("m.onnx"), data=DataOptions(specs=("calib.npz",)))
 
 
+@pytest.mark.parametrize(
+    ("typed", "stored"), [("", "int8"), ("--bits 8", "int8"), ("--weight-bits 8 --activation-bits 8", "int8"),
+                          ("--weight-bits 4", "int4"), ("--bits 8 --weight-bits 4", "int4")]
+)  # fmt: skip
+def test_the_bits_of_weights_reach_the_recipe(spy, typed, stored):
+    assert invoke(*DATA, *typed.split()).exit_code == 0
+    assert (spy.request.recipe.weight_dtype.name, spy.request.recipe.activation_dtype.name) == (stored, "uint8")
+
+
 def test_every_option_reaches_the_request(spy):
     result = invoke(
         *DATA, "--data", "y=b.npy", "--eval-data", "eval.npz", "-o", "out.onnx", "--bits", "8",

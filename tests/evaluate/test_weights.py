@@ -1,5 +1,6 @@
 import math
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx.parser
@@ -185,6 +186,21 @@ SMALL = HEAD + "net (float[N,8] x) => (float[N,5] y) { [c] y = MatMul(x, w) }"
 def quantized_by(nodes, **constants):
     body = nodes.replace("DQ", "DequantizeLinear")
     return view(HEAD + f"net (float[N,8] x) => (float[N,5] y) {{ {body} }}", **constants)
+
+
+def test_the_type_of_a_packed_weight_behind_a_cast_is_told():
+    cast = "c = Cast<to = 3>(q)  w = DequantizeLinear(c, s)  [c] y = MatMul(x, w)"
+    original = view(
+        f"{HEAD} net (float[N,2] x) => (float[N,2] y) {{ [c] y = MatMul(x, w) }}",
+        w=np.array([[1, 2], [3, 4]], np.float32),
+    )
+    quantized = view(
+        f"{HEAD} net (float[N,2] x) => (float[N,2] y) {{ {cast} }}",
+        q=np.array([[1, 2], [3, 4]]).astype(ml_dtypes.int4),
+        s=np.float32(1),
+    )
+    (found,) = compare_weights(original, quantized).layers
+    assert (found.dtype, found.sqnr) == ("int4", math.inf)
 
 
 def test_weights_in_constant_nodes_are_found():

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from onnx.reference import ReferenceEvaluator
 from onnx_text import model, run
 
 from quantcli.graph.edit import GraphEditor
@@ -105,6 +107,18 @@ def test_new_names_avoid_those_of_the_graph_and_of_bodies() -> None:
     output = editor.new_value_name("fresh")
     assert output == "fresh"
     assert editor.add_node("Neg", ["x"], [output], name="If_2") == "If_2_1"
+
+
+def test_a_cast_of_a_packed_constant_gives_the_integers_that_went_in() -> None:
+    edited = model("g (float[3] x) => (float[3] y) { y = Add (x, w) }", opset=21, w=np.zeros(3, np.float32))
+    editor = GraphEditor(edited)
+    packed = editor.add_initializer("p", np.array([-7, 0, 7], np.int8), dtype="int4")
+    editor.add_cast(packed, "float32", editor.new_value_name("c"), name="cast")
+    editor.set_input("Add_0", 1, "c")
+    editor.finish()
+    assert edited.view().tensors["p"].dtype == "int4"
+    (found,) = ReferenceEvaluator(ir.to_proto(edited.ir)).run(None, {"x": np.zeros(3, np.float32)})
+    assert found.tolist() == [-7, 0, 7]
 
 
 def test_bodies_keep_reading_the_value_whose_other_readers_were_rewired() -> None:

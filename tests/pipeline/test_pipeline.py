@@ -11,7 +11,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quantcli.errors import ConfigError, DataError, ModelError, OutputError, StaleCalibrationError, UsageError
+from quantcli.core.dtypes import INT4
+from quantcli.errors import (
+    ConfigError,
+    DataError,
+    ModelError,
+    OutputError,
+    StaleCalibrationError,
+    UnsupportedModelError,
+    UsageError,
+)
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model
 from quantcli.pipeline.calibrate import automatic_batch, calibrate, merge
@@ -139,6 +148,60 @@ def test_a_plan_of_another_model_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         convert(request(folder, plan=folder / "plan.json"), SILENT)
     assert caught.value.code == "C104"
+
+
+@pytest.fixture
+def wide(folder: Path) -> Path:
+    """A layer whose weights fill the file."""
+    text = (
+        """<ir_version: 8, opset_import: ["" : 13]> g (float[N,64] x) => (float[N,64] y) { y = MatMul (x, w) }"""
+    )
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(numpy_helper.from_array(RNG.normal(0, 1, (64, 512)).astype(np.float32), "w"))
+    proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 512
+    onnx.save(proto, folder / "m.onnx")
+    np.savez(folder / "calib.npz", x=RNG.normal(0, 1, (16, 64)).astype(np.float32))
+    return folder
+
+
+CANNOT_BE_RAISED = """<ir_version: 8, opset_import: ["" : 10]>
+g (float[2,3] x) => (float[2,3] y, bool[2,3] m) { [drop] y, mask = Dropout (x) m = Not (mask) }"""
+
+FOUR_BITS = Recipe(weight_dtype=INT4)
+
+
+def test_weights_of_4_bits_halve_the_file_and_raise_the_opset(wide: Path) -> None:
+    eight = convert(request(wide), SILENT)
+    four = convert(request(wide, recipe=FOUR_BITS, output=wide / "four.onnx"), SILENT)
+    # What halves is the weights; scales and nodes stay, and a Cast is added (less than 250 bytes).
+    assert four.output_bytes <= eight.output_bytes - 64 * 512 / 2 + 250
+    assert load_model(wide / "four.onnx").opset == 21
+    assert load_model(wide / "m.int8.onnx").opset == 13
+
+
+def test_a_plan_with_4_bits_gives_the_same_model_again(wide: Path) -> None:
+    first = convert(request(wide, recipe=FOUR_BITS, plan_out=wide / "p.json", output=wide / "a.onnx"), SILENT)
+    again = convert(request(wide, plan=wide / "p.json", output=wide / "b.onnx"), SILENT)
+    a, b = (onnx.load(path).graph for path in (first.output, again.output))
+    assert a == b
+
+
+def test_an_opset_without_int4_is_refused_before_any_work(wide: Path) -> None:
+    with pytest.raises(ModelError, match="weights of 4 bits exist from opset 21 on") as caught:
+        convert(request(wide, recipe=FOUR_BITS, opset=20), SILENT)
+    assert caught.value.code == "M303"
+
+
+def test_a_model_that_cannot_be_raised_to_int4_is_refused(folder: Path) -> None:
+    onnx.save(onnx.parser.parse_model(CANNOT_BE_RAISED), folder / "m.onnx")
+    with pytest.raises(UnsupportedModelError, match="weights of less than 8 bits need that") as caught:
+        convert(request(folder, recipe=FOUR_BITS), SILENT)
+    assert caught.value.code == "M210"
+
+
+def test_the_cast_of_4_bits_is_told_where_it_may_cost(wide: Path) -> None:
+    found = convert(request(wide, recipe=dataclasses.replace(FOUR_BITS, target="generic")), SILENT)
+    assert any("widened to int8 by a Cast" in note for note in found.notes)
 
 
 def test_outputs_that_are_not_finite_stop_calibration(folder: Path) -> None:

@@ -153,6 +153,14 @@ def test_tied_weights_stay_in_float_and_the_reader_is_named() -> None:
     assert "'n1' reads 'table' in float" in plan.node("n0").reason.sentence
 
 
+def test_a_table_that_is_a_layer_as_well_is_quantized_for_both() -> None:
+    text = """g (int64[N,4] i) => (float[M,300] z) {
+        e = Gather(table, i) f = Reshape(e, s) z = Gemm <transB = 1> (f, table) }"""
+    quantized = quantize_graph(graph(text, table=TABLE, s=np.array([-1, WIDTH])), FEEDS)
+    assert [plan.table for plan in quantized.plan.tables] == ["table"]
+    assert "table" not in quantized.model.ir.graph.initializers
+
+
 def test_an_excluded_lookup_keeps_the_table_of_the_other_in_float() -> None:
     text = """g (int64[N,S] i) => (float[N,S,8] y) {
         e = Gather(table, i) d = Gather(table, i) s = Sub(e, d) y = MatMul(s, w) }"""
