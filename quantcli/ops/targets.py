@@ -74,9 +74,9 @@ ORT_CPU = Target(
         ),
         "per-channel weights cost nothing.",
         (
-            "weights of 4 bits are int4 behind a Cast to int8, which is folded at load, so that layers are as fast "
-            "as with 8 bits (squeezenet, resnet56: 0.99 to 1.00 of the time; onnxruntime 1.32); DequantizeLinear of "
-            "int4 would make them float."
+            "weights of 4 bits are int4 behind a Cast to int8, which is folded at load, so that layers are as "
+            "fast as with 8 bits (squeezenet, resnet56: 0.99 to 1.00 of the time on onnxruntime 1.32); "
+            "DequantizeLinear of int4 would make them float."
         ),
         "MaxPool takes integers from opset 12 on: squeezenet takes 0.57 of float at opset 10, 0.44 at 13.",
     ),
@@ -98,8 +98,8 @@ GENERIC = Target(
             "few float islands as possible."
         ),
         (
-            "weights of 4 bits are int4 behind a Cast to int8; a runtime that does not fold it computes it at every "
-            "run."
+            "weights of 4 bits are int4 behind a Cast to int8; a runtime that does not fold it computes it at "
+            "every run."
         ),
         "operators whose range is known by definition (Sigmoid, Softmax, Tanh) get fixed parameters.",
     ),

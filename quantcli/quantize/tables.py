@@ -35,6 +35,9 @@ SHORTEST_ROW = 4
 LARGEST_VALUE = 1e38
 """Magnitude of the values of masks (-inf, -3.4e38), which are no numbers to be rounded."""
 
+_BLOCK_VALUES = 2**22
+"""Values that are rounded at a time: in float64 on the way, they take eight times what is stored."""
+
 TABLE_SPEC = QuantSpec(dtype=INT8, symmetric=True, axis=0, narrow=True)
 """Form of every table."""
 
@@ -87,9 +90,16 @@ def _left(cause: str) -> Reason:
 
 def quantize_table(values: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, QuantParams]:
     """Integers (shape of ``values``) and parameters, one scale per row of a float32 table of rank 2 or more."""
-    bound = np.abs(values).max(axis=tuple(range(1, values.ndim)), initial=0.0)
+    axes = tuple(range(1, values.ndim))
+    bound = np.maximum(values.max(axis=axes), -values.min(axis=axes))
     params = params_from_range(-bound, bound, spec)
-    return quantize(values, params), params
+    integers = np.empty(values.shape, spec.dtype.storage)
+    rows = max(1, _BLOCK_VALUES // math.prod(values.shape[1:]))
+    for start in range(0, len(values), rows):
+        part = slice(start, start + rows)
+        block = QuantParams(spec=spec, scale=params.scale[part], zero_point=params.zero_point[part])
+        integers[part] = quantize(values[part], block)
+    return integers, params
 
 
 def dequantized_table(values: np.ndarray, params: QuantParams) -> np.ndarray:

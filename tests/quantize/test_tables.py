@@ -8,8 +8,9 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from small_graphs import actions, graph, plan_of, quantize_graph, reason
 
+from quantcli.quantize import tables
 from quantcli.quantize.plan import Action, plan_from_json
-from quantcli.quantize.tables import dequantized_table
+from quantcli.quantize.tables import TABLE_SPEC, dequantized_table, quantize_table
 from quantcli.runtime.kernels import kernel_report, optimized_view
 from quantcli.runtime.session import SessionSettings
 
@@ -102,6 +103,45 @@ def test_a_table_of_higher_rank_has_one_scale_per_row() -> None:
     )
     assert quantized.solution.tables["n0"].params.scale.shape == (40,)
     assert actions(quantized.plan)["n0"] is Action.PASSTHROUGH
+
+
+def test_a_large_table_is_rounded_in_parts_like_a_small_one(monkeypatch) -> None:
+    whole, params = quantize_table(TABLE, TABLE_SPEC)
+    monkeypatch.setattr(tables, "_BLOCK_VALUES", 7 * WIDTH)
+    parts, same = quantize_table(TABLE, TABLE_SPEC)
+    assert np.array_equal(whole, parts)
+    assert params == same
+
+
+def test_one_row_may_be_looked_up_without_an_axis() -> None:
+    model = graph(
+        """g (int64 i, float[2,16] x) => (float[16] r, float[2,8] y) {
+            e = Gather(table, i) r = Neg(e) y = MatMul(x, w) }""",
+        table=TABLE,
+        w=WEIGHT,
+    )
+    feeds = {"i": np.array(7), "x": np.ones((2, WIDTH), np.float32)}
+    quantized = quantize_graph(model, feeds)
+    found = quantized.solution.tables["n0"]
+    assert np.array_equal(quantized.run(feeds)["r"], -dequantized_table(found.values, found.params)[7])
+
+
+def test_a_body_reads_the_rows_as_floats() -> None:
+    model = graph(
+        """g (int64[N,S] i, bool c) => (float[N,S,8] y) {
+            e = Gather(table, i)
+            f = If (c) <then_branch = t () => (float[N,S,16] o) { o = Neg(e) },
+                        else_branch = u () => (float[N,S,16] o) { o = Identity(e) }>
+            y = MatMul(f, w) }""",
+        table=TABLE,
+        w=WEIGHT,
+    )
+    feeds = FEEDS | {"c": np.array(True)}
+    quantized = quantize_graph(model, feeds)
+    assert [plan.node for plan in quantized.plan.tables] == ["n0"]
+    # Two roundings of 8 bits, rows and product, against 16 products of values up to the largest.
+    limit = WIDTH * 3 / 254 * np.abs(TABLE).max() * np.abs(WEIGHT).max()
+    np.testing.assert_allclose(quantized.run(feeds)["y"], quantized.run_float(feeds)["y"], atol=limit)
 
 
 def test_a_row_of_zeros_stays_zero() -> None:
