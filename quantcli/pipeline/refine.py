@@ -7,19 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from quantcli.algorithms.effort import Effort
 from quantcli.algorithms.layer_form import LayerForm
 from quantcli.algorithms.rounding import Pair, RoundingOptions, round_layer
 from quantcli.algorithms.sweep import Feed, Run, SweepInput, SweepResult, sweep
-from quantcli.core.affine import dequantize
 from quantcli.data.base import Sample
 from quantcli.graph.extract import Piece
 from quantcli.pipeline.source import FloatModel, runnable
 from quantcli.progress import Progress
 from quantcli.quantize.plan import LayerPlan, Plan
-from quantcli.quantize.solve import Solution
+from quantcli.quantize.solve import Solution, seen_constants
 from quantcli.quantize.weights import QuantizedLayer
 from quantcli.runtime.session import Session, SessionSettings
 
@@ -74,9 +72,7 @@ def refine(
         plan=plan,
         params=solution.tensors,
         samples=samples,
-        constants={
-            reading: dequantize(found.values, found.params) for reading, found in solution.constants.items()
-        },
+        constants=seen_constants(solution),
         max_bytes=max_bytes,
     )
     settings = SessionSettings(threads=threads)
@@ -90,9 +86,7 @@ def refine(
 
         return run
 
-    # The products of rounding are small: a second thread of the BLAS costs more than it computes.
-    with threadpool_limits(limits=1, user_api="blas"):
-        found = sweep(given, make_run, chooser.decide, progress)
+    found = sweep(given, make_run, chooser.decide, progress)
     return Refined(
         solution=replace(solution, layers=found.layers),
         sweep=found,

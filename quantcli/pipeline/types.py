@@ -13,8 +13,8 @@ from quantcli.quantize.recipe import Recipe
 from quantcli.runtime.kernel_report import KernelReport
 
 if TYPE_CHECKING:
-    from quantcli.pipeline.placement_verdict import PlacementVerdict
     from quantcli.calibration.statistics import CalibrationStatistics
+    from quantcli.pipeline.placement_verdict import PlacementVerdict
     from quantcli.quantize.plan import Plan
     from quantcli.report.schema import Report
 

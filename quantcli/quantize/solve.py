@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantcli.core.affine import params_from_range, quantize, representable_range
+from quantcli.core.affine import dequantize, params_from_range, quantize, representable_range
 from quantcli.core.spec import QuantParams, QuantSpec
 from quantcli.errors import ModelError
 from quantcli.graph.view import GraphView
@@ -40,7 +40,7 @@ class Solution:
         tensors: Parameters of every quantized activation.
         layers: Integers of every layer, by node name.
         constants: Integers of constant operands, by (node, input index).
-        tables: Integers of looked-up tables, by node; ``tables.dequantized_table`` makes floats of them.
+        tables: Integers of looked-up tables, by node.
         dropped: Relu and Clip nodes that the range proves to do nothing.
         kept: Relu and Clip nodes behind kernels that must stay.
     """
@@ -111,6 +111,18 @@ def _tables(plan: Plan, view: GraphView) -> dict[str, QuantizedConstant]:
             values, params = quantize_table(view.constant(table.table), table.spec)
             found[table.table] = QuantizedConstant(values=values, params=params)
     return {table.node: found[table.table] for table in plan.tables}
+
+
+def seen_constants(solution: Solution) -> dict[tuple[str, int], np.ndarray]:
+    """Float32 values of constants other than weights and biases as nodes see them, by (node, input index).
+
+    What the emitted graph computes, bit for bit: constant operands dequantized, and the tables whose rows are
+    looked up (input 0 of their Gather).
+    """
+    tables = {(node, 0): found for node, found in solution.tables.items()}
+    return {
+        place: dequantize(found.values, found.params) for place, found in {**solution.constants, **tables}.items()
+    }
 
 
 def does_nothing(activation: FusedActivation, params: QuantParams) -> bool:

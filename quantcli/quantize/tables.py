@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from quantcli.core.affine import dequantize, params_from_range, quantize
+from quantcli.core.affine import params_from_range, quantize
 from quantcli.core.dtypes import INT8
 from quantcli.core.spec import QuantParams, QuantSpec
 from quantcli.graph.edit import GraphEditor
@@ -100,11 +100,6 @@ def quantize_table(values: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, Qua
         block = QuantParams(spec=spec, scale=params.scale[part], zero_point=params.zero_point[part])
         integers[part] = quantize(values[part], block)
     return integers, params
-
-
-def dequantized_table(values: np.ndarray, params: QuantParams) -> np.ndarray:
-    """The float32 table whose rows the emitted nodes give, bit for bit: int8 as float32, times the row's scale."""
-    return dequantize(values, params)
 
 
 class TableWriter:

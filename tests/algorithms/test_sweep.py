@@ -100,9 +100,7 @@ def test_a_decision_shows_in_what_comes_later(case):
             return found
         import dataclasses
 
-        return dataclasses.replace(
-            found, weight=np.zeros_like(found.weight), bias=np.zeros_like(found.bias)
-        )
+        return dataclasses.replace(found, weight=np.zeros_like(found.weight), bias=np.zeros_like(found.bias))
 
     seen: list[float] = []
     sweep(given(quantized, samples), make_run, without_first, SilentProgress())

@@ -10,7 +10,8 @@ from small_graphs import actions, graph, plan_of, quantize_graph, reason
 
 from quantcli.quantize import tables
 from quantcli.quantize.plan import Action, plan_from_json
-from quantcli.quantize.tables import TABLE_SPEC, dequantized_table, quantize_table
+from quantcli.quantize.solve import seen_constants
+from quantcli.quantize.tables import TABLE_SPEC, quantize_table
 from quantcli.runtime.kernels import kernel_report, optimized_view
 from quantcli.runtime.session import SessionSettings
 
@@ -44,18 +45,16 @@ def test_the_graph_computes_exactly_the_table_that_the_solution_tells(target, fo
     )
     feeds = {**FEEDS, "x": RNG.normal(0, 1, (1, 4, WIDTH)).astype(np.float32)}
     quantized = quantize_graph(model, feeds, form, target=target)
-    found = quantized.solution.tables["n0"]
-    seen = dequantized_table(found.values, found.params)
+    seen = seen_constants(quantized.solution)["n0", 0]
     assert np.array_equal(quantized.run(feeds, optimization)["r"], -seen[FEEDS["i"]])
 
 
 def test_every_row_is_within_half_a_step_of_its_own_scale() -> None:
     quantized = quantize_graph(lookup(), FEEDS)
-    found = quantized.solution.tables["n0"]
     step = np.abs(TABLE).max(axis=1, keepdims=True) / 127
     # The scale is rounded to float32, up to 127 of which make a value, and so is the product.
     limit = step * (0.5 + 128 * 2.0**-23)
-    assert (np.abs(dequantized_table(found.values, found.params) - TABLE) <= limit).all()
+    assert (np.abs(seen_constants(quantized.solution)["n0", 0] - TABLE) <= limit).all()
 
 
 def test_the_file_holds_the_table_as_integers_only() -> None:
@@ -88,8 +87,7 @@ def test_a_quantizer_may_follow_the_rows_directly() -> None:
     assert set(quantized.plan.tensors) == {"e"}
     report = kernel_report(quantized.model.to_bytes(), quantized.expected_kernels())
     assert (report.expected, report.fused) == (1, 1)
-    found = quantized.solution.tables["n0"]
-    rows = dequantized_table(found.values, found.params)[FEEDS["i"]].astype(np.float64)
+    rows = seen_constants(quantized.solution)["n0", 0][FEEDS["i"]].astype(np.float64)
     step = float(quantized.solution.tensors["e"].scale)
     # Half a step of the rows and of the weights (1/127 of the largest of a column), over 16 products.
     limit = WIDTH * (step / 2 * np.abs(WEIGHT).max() + np.abs(rows).max() * np.abs(WEIGHT).max() / 254)
@@ -122,8 +120,7 @@ def test_one_row_may_be_looked_up_without_an_axis() -> None:
     )
     feeds = {"i": np.array(7), "x": np.ones((2, WIDTH), np.float32)}
     quantized = quantize_graph(model, feeds)
-    found = quantized.solution.tables["n0"]
-    assert np.array_equal(quantized.run(feeds)["r"], -dequantized_table(found.values, found.params)[7])
+    assert np.array_equal(quantized.run(feeds)["r"], -seen_constants(quantized.solution)["n0", 0][7])
 
 
 def test_a_body_reads_the_rows_as_floats() -> None:
@@ -148,8 +145,7 @@ def test_a_row_of_zeros_stays_zero() -> None:
     table = TABLE.copy()
     table[7] = 0
     quantized = quantize_graph(lookup(table), FEEDS)
-    found = quantized.solution.tables["n0"]
-    assert not dequantized_table(found.values, found.params)[7].any()
+    assert not seen_constants(quantized.solution)["n0", 0][7].any()
 
 
 def test_a_table_with_two_lookups_is_stored_once() -> None:
