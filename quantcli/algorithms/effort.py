@@ -1,7 +1,7 @@
 """How much work a conversion may take, as data.
 
-Measured on fourteen networks (SQNR in dB, nearest rounding → fast → balanced): squeezenet 32 → 35 → 37, mobilenetv1
-12 → 25 → 26, resnet20 29 → 30 → 30; 32 samples and 4 000 rows are on a flat optimum.
+SQNR in dB by nearest rounding → fast → balanced: squeezenet 32 → 35 → 37, mobilenetv1 12 → 25 → 26, resnet20
+29 → 30 → 30. 32 samples and 4 000 rows are on a flat optimum. docs/benchmarks.md has the present figures.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ _ALL = (
     ),
     Effort(
         name="balanced",
-        summary="equalized channels, weights rounded against the data, corrected biases (32 samples), measured placement",
+        summary="equalized channels, weights rounded against the data, corrected biases (32 samples); "
+        "placement is measured",
         samples=32,
         rows=4000,
         gptq=True,
@@ -58,7 +59,7 @@ _ALL = (
     ),
     Effort(
         name="max",
-        summary="as balanced with 64 samples, and the strength of equalization chosen on held-out samples",
+        summary="as balanced with 64 samples; the strength of equalization is chosen on samples held out",
         samples=64,
         rows=8000,
         gptq=True,

@@ -1,8 +1,8 @@
 """The graph in segments: as many nodes in one run as the sweep allows.
 
-The sweep has to stop where it rounds an activation and where a layer's weight is decided from the layer's input. So a
-node begins a new segment when it reads, as integers or as the input of a layer, a value made in the current one;
-everything else joins, so that the runtime fuses what it can and short-lived values never leave it.
+The sweep has to stop where it rounds an activation and where a layer's weight is decided from the layer's input.
+So a node begins a new segment when it reads, as integers or as the input of a layer, a value made in the current
+one; everything else joins, so that the runtime fuses what it can and short-lived values never leave it.
 """
 
 from __future__ import annotations

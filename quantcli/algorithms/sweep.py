@@ -1,20 +1,21 @@
 """One walk over the graph with two streams of the samples: float, and quantized as far as the walk has come.
 
 The graph runs in segments (``algorithms.segments``). Before a segment runs, each of its layers is decided from the
-layer's input in both streams, x and x̂; then the segment runs once per sample and stream, in the quantized stream with
-the weights just decided and with activations rounded where the plan says so:
+layer's input in both streams, x and x̂; then the segment runs once per sample and stream, in the quantized stream
+with the weights just decided and with activations rounded where the plan says so:
 
     x̂ = s·(clip(round(x/s) + z) − z)
 
-A layer thus sees the error that everything before it really makes, and can compensate it (``algorithms.rounding``).
+A layer thus sees the error that everything before it really makes, and can compensate it
+(``algorithms.rounding``).
 
-Samples that a range gives up: a range method may leave the largest values of an unusual sample outside. Such a sample
-would bend second moments and mean errors for all others (measured: one of 32 images, nine times as large as the rest,
-costs mobilenetv2 9 dB), so it leaves the walk where it is found out, unless that is the fate of many.
+Samples that a range gives up: a range method may leave the largest values of an unusual sample outside. Such a
+sample would bend second moments and mean errors for all others (measured: one of 32 images, nine times as large as
+the rest, costs mobilenetv2 9 dB), so it leaves the walk where it is found out, unless that is the fate of many.
 
-Memory: a tensor is freed when the last segment that reads it has run. Where the streams agree bit for bit (in front
-of the first rounding, and in shape computations) there is one stream. If the live tensors exceed the limit, samples
-are dropped from the end; the walk goes on with the others.
+Memory: a tensor is freed when the last segment that reads it has run. Where the streams agree bit for bit (in
+front of the first rounding, and in shape computations) there is one stream. If the live tensors exceed the limit,
+samples are dropped from the end; the walk goes on with the others.
 """
 
 from __future__ import annotations

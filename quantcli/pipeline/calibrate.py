@@ -99,8 +99,8 @@ def collect_statistics(
     """Run the prepared model on samples and observe every tensor that a plan for ``target`` may quantize.
 
     Which nodes are excluded later does not matter: a smaller selection needs fewer tensors. Tensors with a known
-    channel axis get extremes of each channel as well: equalization follows them. ``watch`` sees the samples as they
-    pass.
+    channel axis get extremes of each channel as well: equalization follows them. ``watch`` sees the samples as
+    they pass.
     """
     plan = make_plan(source.view, Recipe(target=target, choices=choices or Choices()))
     names = observed_tensors(plan)

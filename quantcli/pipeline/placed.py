@@ -50,6 +50,7 @@ def prepared_for(request: ConvertRequest, source: FloatModel, choices: Choices) 
         request.recipe.target,
         opset=request.opset,
         per_channel=request.recipe.per_channel,
+        weight_bits=request.recipe.weight_dtype.bits,
         threads=request.run.threads,
         choices=choices,
     )

@@ -140,6 +140,7 @@ def choose_placement(
         recipe.target,
         opset=opset,
         per_channel=recipe.per_channel,
+        weight_bits=recipe.weight_dtype.bits,
         threads=run.threads,
         choices=recipe.choices,
     )

@@ -143,6 +143,7 @@ class TrialForms:
                 opset=self._opset,
                 per_channel=self._recipe.per_channel,
                 threads=self._settings.threads,
+                weight_bits=self._recipe.weight_dtype.bits,
                 choices=choices,
             )
         return self._sources[choices.preparation]
