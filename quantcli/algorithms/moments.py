@@ -4,9 +4,9 @@ Per group, over rows x of the float stream and x̂ of the quantized one:
 
     m = E[x],   μ = E[x̂],   C = E[x̂ x̂ᵀ] − μ μᵀ
 
-C is centred because the bias takes up the mean. Sums are of ``x̂ − r`` with r the mean of the first rows seen: C
-does not depend on r, and without the mean the products of some hundred rows keep float32's precision; sums of them
-are float64.
+C is centred because a corrected bias takes up the mean; where none can, the moment about zero, E[x̂ x̂ᵀ] =
+C + μ μᵀ, is what counts. Sums are of ``x̂ − r`` with r the mean of the first rows seen: C does not depend on r, and
+without the mean the products of some hundred rows keep float32's precision; sums of them are float64.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ class Moments:
     mean: np.ndarray
     mean_hat: np.ndarray
     second: np.ndarray
+
+    @property
+    def about_zero(self) -> np.ndarray:
+        """E[x̂ x̂ᵀ], (G, K, K) float64."""
+        return np.asarray(self.second + self.mean_hat[:, :, None] * self.mean_hat[:, None, :])
 
     @property
     def finite(self) -> bool:

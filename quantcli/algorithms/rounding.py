@@ -154,12 +154,14 @@ def _variants(
 ) -> dict[str, QuantizedLayer]:
     """Variants to be judged, by name; rounding to nearest first."""
     spec = task.params.spec
+    correct = options.bias and (task.bias is not None or may_create_bias)
     found = {NEAREST: nearest}
     if options.gptq:
         scale = task.form.per_output(task.params.scale)
-        rounded = gptq(task.matrices, scale, moments.second, options.damp, spec.qmin, spec.qmax)
+        second = moments.second if correct else moments.about_zero
+        rounded = gptq(task.matrices, scale, second, options.damp, spec.qmin, spec.qmax)
         found[GPTQ] = task.layer(task.form.from_matrices(rounded), task.bias)
-    if not options.bias or (task.bias is None and not may_create_bias):
+    if not correct:
         return found
     limit = largest_bias(task.params, task.input_params, task.weight.shape)
     biased = {}

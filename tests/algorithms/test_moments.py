@@ -24,7 +24,9 @@ def test_moments_of_parts_are_those_of_the_whole(groups: int, inputs: int) -> No
     exact = x_hat.astype(np.float64)
     centred = exact - exact.mean(axis=1, keepdims=True)
     second = centred.transpose(0, 2, 1) @ centred / 1500
+    about_zero = exact.transpose(0, 2, 1) @ exact / 1500
     assert found.rows == 1500
+    np.testing.assert_allclose(found.about_zero, about_zero, rtol=RTOL)
     np.testing.assert_allclose(found.mean, x.mean(axis=1, dtype=np.float64), rtol=1e-12)
     # The rows around the mean are rounded to float32 once.
     np.testing.assert_allclose(

@@ -167,6 +167,18 @@ def test_a_bias_is_made_only_where_one_may_be() -> None:
     assert make(False).layer.bias is None
 
 
+def test_without_a_bias_to_correct_the_mean_of_the_inputs_counts_too() -> None:
+    """Inputs far from 0 compared with their spread: then nearly all of the error is in the mean."""
+    (weight, _), rng = weight_and_bias(3), np.random.default_rng(4)
+    x = [rng.normal(5, 0.1, (50, 40)).astype(np.float32) for _ in range(16)]
+    params = params_from_range(0.0, 6.0, QuantSpec(dtype=UINT8))
+    pairs = [Pair(sample, fake_quantize(sample, params)) for sample in x]
+    found = round_layer(LAYER, weight, None, params, SPEC, pairs, RoundingOptions(), may_create_bias=False)
+    assert found.variant == "gptq"
+    # Rounding to nearest leaves Σ w·5 with an error of sqrt(40/12) steps per unit, GPTQ that of one last weight.
+    assert found.errors["gptq"] < 0.3 * found.errors["nearest"]
+
+
 def test_a_corrected_bias_does_not_overflow_the_accumulator() -> None:
     (weight, bias), (pairs, params) = weight_and_bias(3), samples(4, 16, 50, offset=0.2)
     huge = np.where(np.arange(12) == 0, np.float32(1e7), bias)
