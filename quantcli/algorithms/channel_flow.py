@@ -5,7 +5,8 @@ rewritten, W' = W·s_in / s_out (``Rewrite``), so its outputs get variables of t
 f(x/s) = f(x)/s, hands the variables of its input on. Whatever else reads a value pins it to s = 1. So does
 being an input or output of the graph, or being read inside a body (If, Loop, Scan).
 
-The rules for the operators are in ``channel_layers`` (those with weights) and ``channel_rules`` (the others).
+The rules for the operators are in ``channel_layers`` (those with weights), ``channel_joins`` (those of
+several values) and ``channel_rules`` (the others).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from quantcli.algorithms.channel_groups import ONE, ChannelGroups
 from quantcli.graph.view import GraphView, NodeInfo
 
 FLOAT32 = "float32"
+SPLIT_CHANNELS = "channels that do not stay together"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,8 @@
 """Operators that hand scales on: f(x/s) = f(x)/s for scales s > 0 per channel.
 
 Relu, LeakyRelu, PRelu, Abs, Neg, pools, Resize, sums, means and extremes over other axes, and what moves elements.
-Add, Sub, Sum, Mean, Max, Min of several values: all have the same scales; a constant operand is divided by
-them. Mul and Div: one operand has the scales, the other one (the gate or the divisor) is pinned. Clip(x, 0, c):
-see ``UpperBound``. Pad by zeros: a padded channel is 0 whatever its scale, so it gets variables of its own.
+Clip(x, 0, c): see ``UpperBound``. Pad by zeros: a padded channel is 0 whatever its scale, so it has variables of
+its own.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from quantcli.algorithms import channel_layers
-from quantcli.algorithms.channel_flow import Channels, Factor, Flow, Rewrite, UpperBound, ones
+from quantcli.algorithms import channel_joins, channel_layers
+from quantcli.algorithms.channel_flow import SPLIT_CHANNELS, Channels, Flow, UpperBound
 from quantcli.algorithms.channels import constant_axes, reshaped_axis
 from quantcli.graph.view import GraphView, NodeInfo
 
 Rule = Callable[[Flow, NodeInfo], None]
-
-_SPLIT_CHANNELS = "channels that do not stay together"
 
 
 def walk(view: GraphView) -> Flow:
@@ -58,7 +55,7 @@ def _pool(flow: Flow, node: NodeInfo) -> None:
     if found.axis == 1:
         flow.put(node.outputs[0], 1, found.ids)
     else:
-        flow.pin_inputs(node, _SPLIT_CHANNELS)
+        flow.pin_inputs(node, SPLIT_CHANNELS)
 
 
 def _resize(flow: Flow, node: NodeInfo) -> None:
@@ -134,6 +131,12 @@ def _first(flow: Flow, node: NodeInfo) -> Channels | None:
     return found
 
 
+def _ignore(flow: Flow, node: NodeInfo) -> None:
+    """The operator reads the shape only."""
+    for name in node.outputs:
+        flow.reasons.setdefault(name, f"operator {node.op}")
+
+
 # Moves ----------------------------------------------------------------------------------------------
 
 
@@ -144,7 +147,7 @@ def _reshape(flow: Flow, node: NodeInfo) -> None:
         return
     axis = reshaped_axis(flow.shape(node.inputs[0]), flow.shape(node.outputs[0]), found.axis)
     if axis is None:
-        flow.pin_inputs(node, _SPLIT_CHANNELS)
+        flow.pin_inputs(node, SPLIT_CHANNELS)
         return
     size = flow.size(node.outputs[0], axis) or len(found.ids)
     flow.put(node.outputs[0], axis, np.repeat(found.ids, size // len(found.ids)))
@@ -250,118 +253,6 @@ def _gather(flow: Flow, node: NodeInfo) -> None:
         flow.pin_inputs(node, "Gather over channels")
 
 
-def _concat(flow: Flow, node: NodeInfo) -> None:
-    """On the channel axis a concatenation of variables, on another one all have the same."""
-    parts = [(name, flow.get(name)) for name in node.inputs]
-    known = [found for _, found in parts if found is not None]
-    if not known:
-        flow.pin_inputs(node, flow.reason(node.inputs[0]))
-        return
-    axis, rank = node.attributes.get("axis", 1), flow.rank(node.outputs[0])
-    joined = axis % rank if isinstance(axis, int) and rank else axis
-    if not isinstance(joined, int) or joined < 0 or any(found.axis != known[0].axis for found in known):
-        flow.pin_inputs(node, _SPLIT_CHANNELS)
-        return
-    if joined != known[0].axis:
-        _join(flow, node, known[0].axis, parts)
-        return
-    counts = [flow.size(name, joined) if found is None else len(found.ids) for name, found in parts]
-    if any(count is None for count in counts):
-        flow.pin_inputs(node, "Concat with unknown sizes")
-        return
-    pieces = [found.ids if found else ones(count or 0) for (_, found), count in zip(parts, counts, strict=True)]
-    flow.put(node.outputs[0], joined, np.concatenate(pieces))
-    missing = next((name for name, found in parts if found is None), None)
-    if missing is not None:
-        flow.reasons.setdefault(node.outputs[0], flow.reason(missing))
-
-
-def _join(flow: Flow, node: NodeInfo, axis: int, parts: list[tuple[str, Channels | None]]) -> None:
-    """All parts, which have their channels on ``axis`` of the output, have the same scales."""
-    known = [found for _, found in parts if found is not None]
-    missing = next((name for name, found in parts if found is None), None)
-    if missing is not None or any(len(found.ids) != len(known[0].ids) for found in known):
-        why = "a constant" if missing is not None and flow.view.is_constant(missing) else ""
-        flow.pin_inputs(node, why or (flow.reason(missing) if missing is not None else _SPLIT_CHANNELS))
-        return
-    for found in known[1:]:
-        flow.groups.join(known[0].ids, found.ids)
-    flow.put(node.outputs[0], axis, known[0].ids)
-
-
-# Several inputs -------------------------------------------------------------------------------------
-
-
-def _aligned(flow: Flow, node: NodeInfo, name: str) -> Channels | None:
-    """Variables of an operand with the axis that they have in the output."""
-    found = flow.get(name)
-    if found is None:
-        return None
-    before, after = flow.rank(name), flow.rank(node.outputs[0])
-    if before is not None and after is not None:
-        return Channels(axis=found.axis + after - before, ids=found.ids)
-    activations = [other for other in node.inputs if not flow.view.is_constant(other)]
-    return found if len(activations) == len(node.inputs) else None
-
-
-def _sum(flow: Flow, node: NodeInfo) -> None:
-    """Add, Sub, Sum, Mean, Max, Min."""
-    activations = [name for name in node.inputs if not flow.view.is_constant(name)]
-    parts = [(name, _aligned(flow, node, name)) for name in activations]
-    known = [found for _, found in parts if found is not None]
-    rank = flow.rank(node.outputs[0])
-    constants = [index for index, name in enumerate(node.inputs) if flow.view.is_constant(name)]
-    if not known or any(found.axis != known[0].axis for found in known) or (constants and not rank):
-        flow.pin_inputs(node, flow.reason(activations[0]) if activations else "")
-        return
-    axis = known[0].axis
-    _join(flow, node, axis, parts)
-    found = flow.get(node.outputs[0])
-    if found is None:
-        flow.pin_inputs(node, _SPLIT_CHANNELS)
-        return
-    behind = (1,) * ((rank or 0) - axis - 1)
-    index = np.arange(len(found.ids)).reshape(-1, *behind)
-    for place in constants:
-        factor = Factor(ids=found.ids, index=index)
-        flow.rewrites.append(Rewrite(node=node.name, index=place, constant=node.input(place), divide=factor))
-
-
-def _mul(flow: Flow, node: NodeInfo) -> None:
-    """One operand carries the scales: the larger one, the first one of equals. The other one is a gate."""
-    sizes = [_extent(flow, name) for name in node.inputs]
-    order = sorted(range(len(node.inputs)), key=lambda index: (-sizes[index], index))
-    carriers = [index for index in order if flow.get(node.input(index)) is not None]
-    if not carriers or len(set(node.inputs)) < len(node.inputs):
-        flow.pin_inputs(node, "" if not carriers else "a square")
-        return
-    _carry(flow, node, carriers[0], "gate of a Mul")
-
-
-def _div(flow: Flow, node: NodeInfo) -> None:
-    if flow.get(node.input(0)) is None or node.input(0) == node.input(1):
-        flow.pin_inputs(node)
-        return
-    _carry(flow, node, 0, "divisor")
-
-
-def _carry(flow: Flow, node: NodeInfo, carrier: int, role: str) -> None:
-    """The operand ``carrier`` hands its variables on; all others are pinned."""
-    for index, name in enumerate(node.inputs):
-        if index != carrier:
-            flow.pin_value(name, role)
-    found = _aligned(flow, node, node.input(carrier))
-    if found is None:
-        flow.pin_inputs(node, f"{node.op_type} of unknown rank")
-    else:
-        flow.put(node.outputs[0], found.axis, found.ids)
-
-
-def _extent(flow: Flow, name: str) -> int:
-    """Number of axes that are longer than 1, as far as is known."""
-    return sum(dim != 1 for dim in flow.shape(name) or ())
-
-
 RULES: dict[str, Rule] = {
     "Conv": channel_layers.convolution,
     "ConvTranspose": channel_layers.convolution,
@@ -375,6 +266,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"), _pool
     ),
+    **dict.fromkeys(("Shape", "Size"), _ignore),
     "Resize": _resize,
     "PRelu": _prelu,
     "Clip": _clip,
@@ -385,9 +277,9 @@ RULES: dict[str, Rule] = {
     "Pad": _pad,
     "Split": _split,
     "Gather": _gather,
-    "Concat": _concat,
-    **dict.fromkeys(("Add", "Sub", "Sum", "Mean", "Max", "Min"), _sum),
-    "Mul": _mul,
-    "Div": _div,
+    "Concat": channel_joins.concat,
+    **dict.fromkeys(("Add", "Sub", "Sum", "Mean", "Max", "Min"), channel_joins.elementwise_sum),
+    "Mul": channel_joins.mul,
+    "Div": channel_joins.div,
 }
 """Rules for operators of ai.onnx; all others pin what they read."""

@@ -16,10 +16,7 @@ channels Clip(t, 0, u) clips at u·s_c, so s_c ≥ hi_c/u is kept, and nothing t
 equalization after Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
 with scales from the activations alone, because weights have a scale per channel anyway.
 
-Where the producer is not homogeneous (GELU, SiLU) or others read the tensor as well (a residual beside a
-LayerNormalization), the layers that read it quantized get t·(1/s) from a multiplication of their own, after Xiao
-et al. 2023, "SmoothQuant"; everybody else reads t. That is done only where every quantized reader is such a layer,
-the tensor is made in float, and the imbalance is real: min s < 1/2.
+Where that does not reach, ``smoothing`` adds explicit multiplications.
 
 Weights are computed in float64 and rounded to float32 once.
 """
@@ -28,73 +25,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from quantcli.algorithms.channel_flow import Factor, Flow, Rewrite
+from quantcli.algorithms.channel_flow import Flow, Rewrite
 from quantcli.algorithms.channel_rules import walk
 from quantcli.algorithms.channels import channel_axes
+from quantcli.algorithms.extremes import ChannelExtremes, EqualizationOptions
+from quantcli.algorithms.smoothing import Multiplication, absorb, smoothings
 from quantcli.graph.view import GraphView
 from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.quantize.plan import Plan
 
-_REAL_IMBALANCE = 0.5
-"""An explicit multiplication is worth it where the smallest scale is below this."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelExtremes:
-    """Extremes of a tensor's channels.
-
-    Attributes:
-        low: Minimum of each channel, float64 (C,).
-        high: Maximum of each channel, float64 (C,).
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EqualizationOptions:
-    """How much is equalized.
-
-    Attributes:
-        alpha: Exponent of ρ, 0 (nothing) to 1 (all channels use the whole range on the calibration data).
-        floor: Smallest ρ that counts.
-        smoothing: Whether explicit multiplications may be added.
-        smoothing_alpha: Exponent for these, and for scales that a normalization absorbs.
-        smoothing_floor: Smallest ρ for the same.
-        conv_smoothing: Whether multiplications may be added in front of convolutions, which costs time.
-    """
-
-    alpha: float = 0.6
-    floor: float = 0.1
-    smoothing: bool = True
-    smoothing_alpha: float = 0.6
-    smoothing_floor: float = 0.02
-    conv_smoothing: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Multiplication:
-    """A new node ``value · factors`` that some readers of ``value`` read in its place.
-
-    Attributes:
-        value: Activation.
-        factors: 1/s, float32 (C,).
-        axis: Channel axis of the value.
-        rank: Number of its axes.
-        readers: (node, input index), sorted.
-    """
-
-    value: str
-    factors: np.ndarray
-    axis: int
-    rank: int
-    readers: tuple[tuple[str, int], ...]
+__all__ = [
+    "ChannelExtremes", "Equalization", "EqualizationOptions", "EqualizationSummary", "Multiplication", "equalize",
+    "imbalance",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +107,11 @@ def equalize(
     scales = _scales(flow, plan, known, chosen)
     rewrites, multiplications = list(flow.rewrites), []
     if chosen.smoothing:
-        for smoothing in _smoothings(flow, plan, known, scales, chosen):
-            multiplication, made = smoothing
-            ids = flow.groups.fresh(len(made))
-            scales = np.concatenate([scales, made])
-            rewrites = [_reading(rewrite, multiplication, ids) for rewrite in rewrites]
-            multiplications.append(multiplication)
+        for item in smoothings(flow, plan, known, scales, chosen):
+            ids = flow.groups.fresh(len(item.factors))
+            scales = np.concatenate([scales, 1.0 / item.factors.astype(np.float64)])
+            rewrites = [absorb(rewrite, item, ids) for rewrite in rewrites]
+            multiplications.append(item)
     return Equalization(
         constants=dict(_constants(view, rewrites, scales)),
         multiplications=tuple(multiplications),
@@ -253,60 +200,6 @@ def imbalance(extremes: ChannelExtremes, low: float, high: float) -> np.ndarray:
     upper = np.maximum(extremes.high, 0.0) / (high if high > 0 else 1.0)
     lower = np.minimum(extremes.low, 0.0) / (low if low < 0 else -1.0)
     return np.asarray(np.clip(np.maximum(upper, lower), 0.0, 1.0), dtype=np.float64)
-
-
-# Explicit multiplications ---------------------------------------------------------------------------
-
-
-def _smoothings(
-    flow: Flow,
-    plan: Plan,
-    known: Mapping[str, ChannelExtremes],
-    scales: np.ndarray,
-    options: EqualizationOptions,
-) -> Iterator[tuple[Multiplication, np.ndarray]]:
-    """Multiplications that are worth it, with s as the float32 factors have it."""
-    axes = channel_axes(flow.view)
-    layers = {(item.node, 0): item for item in flow.rewrites if item.source}
-    readings: dict[str, list[tuple[str, int]]] = {}
-    for node, index in plan.integer_inputs:
-        readings.setdefault(flow.view.node_by_name[node].inputs[index], []).append((node, index))
-    for name, tensor in plan.tensors.items():
-        readers = sorted(readings.get(name, ()))
-        channels, rank = flow.get(name), flow.rank(name)
-        scaled = channels is not None and bool(np.any(scales[channels.ids] != 1))
-        if not readers or scaled or tensor.integer_producer or rank is None or name not in known:
-            continue
-        if not all(
-            reader in layers and _absorbs(flow, layers[reader], axes[name], len(known[name].low), options)
-            for reader in readers
-        ):
-            continue
-        extremes = known[name]
-        rho = imbalance(extremes, min(float(extremes.low.min()), 0.0), max(float(extremes.high.max()), 0.0))
-        factors = (np.maximum(rho, options.smoothing_floor) ** -options.smoothing_alpha).astype(np.float32)
-        found = 1.0 / factors.astype(np.float64)
-        if found.min() < _REAL_IMBALANCE:
-            yield (
-                Multiplication(value=name, factors=factors, axis=axes[name], rank=rank, readers=tuple(readers)),
-                found,
-            )
-
-
-def _absorbs(flow: Flow, rewrite: Rewrite, axis: int, channels: int, options: EqualizationOptions) -> bool:
-    """Whether the layer's weight can absorb scales on ``axis`` of its input."""
-    operator = flow.view.node_by_name[rewrite.node].op_type
-    if operator in ("Conv", "ConvTranspose") and not options.conv_smoothing:
-        return False
-    read = (flow.rank(rewrite.source) or 0) - 1 if operator == "MatMul" else 1
-    return rewrite.multiply is not None and axis == read and len(rewrite.multiply.ids) == channels
-
-
-def _reading(rewrite: Rewrite, multiplication: Multiplication, ids: np.ndarray) -> Rewrite:
-    """``rewrite`` with the scales of the product, if it is the weight of a layer that reads the product."""
-    if not rewrite.source or (rewrite.node, 0) not in multiplication.readers or rewrite.multiply is None:
-        return rewrite
-    return replace(rewrite, multiply=Factor(ids=ids, index=rewrite.multiply.index))
 
 
 # Results --------------------------------------------------------------------------------------------
