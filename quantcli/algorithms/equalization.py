@@ -104,6 +104,7 @@ def equalize(
     flow = walk(view)
     known = _usable(flow, extremes)
     _pin_unknown(flow, plan, known)
+    _pin_single_scales(flow, plan)
     scales = _scales(flow, plan, known, chosen)
     rewrites, multiplications = list(flow.rewrites), []
     if chosen.smoothing:
@@ -144,6 +145,14 @@ def _pin_unknown(flow: Flow, plan: Plan, known: Mapping[str, ChannelExtremes]) -
     for bound in flow.bounds:
         if bound.value not in known:
             flow.pin_value(bound.value, "Clip of channels whose extremes are not known")
+
+
+def _pin_single_scales(flow: Flow, plan: Plan) -> None:
+    """Pin outputs of layers whose whole weight has one scale: a row that grows would coarsen all others."""
+    for layer in plan.layers:
+        if layer.weight_spec.axis is None:
+            for name in flow.view.node_by_name[layer.node].outputs:
+                flow.pin_value(name, "weight with one scale for all channels")
 
 
 def _moved(view: GraphView, name: str) -> bool:

@@ -14,8 +14,11 @@ from small_graphs import graph
 
 from quantcli.algorithms.equalization import ChannelExtremes, EqualizationOptions, equalize, imbalance
 from quantcli.algorithms.equalized_model import apply_equalization
+from quantcli.core.dtypes import INT8
+from quantcli.core.spec import QuantSpec
 from quantcli.graph.model import OnnxModel
 from quantcli.pipeline.source import load_float_model
+from quantcli.quantize.plan import LayerPlan
 from quantcli.quantize.planner import make_plan
 from quantcli.quantize.recipe import Recipe
 
@@ -137,6 +140,18 @@ def test_members_of_a_sharing_group_have_the_range_of_the_group():
     }
     found = equalize(view, extremes, replace(plan, tensors=shared), EXACT)
     np.testing.assert_array_equal(found.scales["a"], [1.0, 0.5, 0.5, 0.5])
+
+
+def test_a_layer_with_one_scale_for_its_whole_weight_makes_no_scales_and_absorbs_them():
+    model = graph(
+        "g (float[n,3] x) => (y) { a = Gemm(x, w) b = Gemm(a, u) y = Gemm(b, v) }",
+        opset=17, w=normal(3, 4), u=normal(4, 4), v=normal(4, 2),
+    )  # fmt: skip
+    plan = plan_for(model.view(), ["a", "b"])
+    layer = LayerPlan(node="n1", input="a", weight="u", weight_spec=QuantSpec(dtype=INT8, symmetric=True))
+    found = equalize(model.view(), dyadic(model), replace(plan, layers=(layer,)), EXACT)
+    assert set(found.scales) == {"a"}
+    assert set(found.constants) == {("n0", 1), ("n1", 1)}
 
 
 # Clip -----------------------------------------------------------------------------------------------

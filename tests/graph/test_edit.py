@@ -73,6 +73,25 @@ def test_added_quantization_passes_on_types_and_shapes() -> None:
     assert (tensors["x_dq"].dtype, tensors["x_dq"].shape) == ("float32", (2, 3))
 
 
+def test_an_initializer_gets_another_array_for_all_its_readers() -> None:
+    source = model("g (float[2,3] x) => (float[2,3] y) { a = Add(x, c) y = Mul(a, c) }", c=np.float32([2]))
+    edited = source.clone()
+    editor = GraphEditor(edited)
+    editor.set_initializer("c", np.float32([1, 2, 3]))
+    editor.finish()
+    (result,) = run(edited, {"x": X})
+    np.testing.assert_array_equal(result, (X + np.float32([1, 2, 3])) * np.float32([1, 2, 3]))
+    assert edited.view().tensors["c"].shape == (3,)
+    np.testing.assert_array_equal(source.view().constant("c"), [2])
+
+
+@pytest.mark.parametrize("name", ["x", "a", ""])
+def test_only_initializers_get_another_array(name: str) -> None:
+    editor = GraphEditor(model(CHAIN))
+    with pytest.raises(ValueError, match="is no initializer"):
+        editor.set_initializer(name, np.float32(1))
+
+
 def test_only_the_named_uses_are_replaced() -> None:
     edited = model("g (float[2,3] x) => (float[2,3] y) { a = Relu(x)  y = Add(a, a) }")
     editor = GraphEditor(edited)
