@@ -1,7 +1,7 @@
 """One streaming pass over the samples.
 
 The graph measures itself (``graph.observe``); what leaves it are a few arrays per run, whatever the number of
-tensors. Memory does not depend on the number of samples.
+tensors, and these are read in blocks of some runs. Memory does not depend on the number of samples.
 
 What is found: every NaN and every Inf in an observed tensor and in a float output of the graph. A NaN
 anywhere, and an Inf in an output, is an error: the samples are named, and the first tensor in the graph
@@ -15,7 +15,7 @@ an explicit choice, and 1 by default: on one thread larger batches bring 0 to 20
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Literal
@@ -39,11 +39,17 @@ from quantcli.core.stats import TensorStats
 from quantcli.data.base import Sample
 from quantcli.errors import DataError, RuntimeFailure
 from quantcli.graph.model import OnnxModel
-from quantcli.graph.observe import observe
+from quantcli.graph.observe import Observed, observe
 from quantcli.progress import Progress, SilentProgress
 
 MOST_PROBLEMS = 10
 """Samples that go wrong before calibration stops."""
+
+BLOCK_RUNS = 32
+"""Runs that are read together: what Python does per run costs more than a small model."""
+
+BLOCK_BYTES = 2**22
+"""Most that such runs take and give."""
 
 _SAME = 1e-3  # tolerance, relative to a tensor's extremes, of rows of a batch against single samples
 
@@ -154,9 +160,12 @@ class _Collection:
             ]
         )
         self._owner = np.repeat(np.arange(len(self._observed)), [tensor.channels for tensor in self._observed])
-        self._channels_vary = False
+        self._varying = np.zeros(len(self._observed), dtype=np.bool_)  # in their number of channels
+        self._kept: np.ndarray | None = None  # channels that are still measured, where not all are
         self._history = HistoryRecorder(len(self._observed))
         self._samples = 0
+        self._waiting: list[tuple[Sequence[Sample], Mapping[str, np.ndarray]]] = []
+        self._waiting_bytes = 0
         self._problems: list[tuple[int, NonFinite | None]] = []
 
     # Setting up -----------------------------------------------------------------------------------
@@ -187,12 +196,14 @@ class _Collection:
         if planned is None:
             return False
         self._observed = planned
-        if not planned:
-            return True
+        if planned:
+            self._measure_inside(planned)
+        return True
+
+    def _measure_inside(self, planned: Sequence[Observed]) -> None:
         observing, self._layout = observe(self._model, planned)
         self._session = self._make_session(observing)
         self._reader = Reader(self._layout)
-        return True
 
     def _apart(self, first: Sequence[Sample]) -> bool:
         """Whether rows of a batch are what the samples give by themselves."""
@@ -222,24 +233,54 @@ class _Collection:
             self._history.add(*(np.zeros((len(samples), 0), dtype=np.float32) for _ in range(2)))
             return
         try:
-            reading = self._read(samples)
+            outputs = self._run(samples)
         except RuntimeFailure:
             # Observers have no answer to some empty tensors; if the model itself fails, it fails again here.
-            reading = None
-        if reading is None:
-            for sample in samples:
-                self._take_exactly(sample)
-        elif reading.finite:
-            extremes = reading.extremes
-            self._add(extremes[:, 0], extremes[:, 1], reading.values, reading.lengths, reading.channels)
+            self.flush()
+            self._take_exactly(samples)
         else:
-            self._take_suspicious(samples, reading)
+            calm = self._reader.calm(outputs)
+            if not calm:
+                self.flush()
+            self._waiting.append((samples, outputs))
+            self._waiting_bytes += sum(array.nbytes for part in (*samples, outputs) for array in part.values())
+            if not calm or len(self._waiting) == BLOCK_RUNS or self._waiting_bytes >= BLOCK_BYTES:
+                self.flush()
         if len(self._problems) >= MOST_PROBLEMS:
             self._refuse()
 
-    def _read(self, samples: Sequence[Sample]) -> Reading | None:
+    def flush(self) -> None:
+        """Take in the runs that wait."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        reader = self._reader
+        if not waiting or self._take_in(waiting):
+            return
+        for samples, outputs in waiting:  # one of them is not like the others
+            if self._reader is not reader:
+                self.take(samples)
+            elif not self._take_in([(samples, outputs)]):
+                self._take_exactly(samples)
+        self.flush()
+
+    def _take_in(self, runs: Sequence[tuple[Sequence[Sample], Mapping[str, np.ndarray]]]) -> bool:
+        """Take in runs together; False where their outputs cannot be read."""
+        samples = [sample for run, _ in runs for sample in run]
+        reading = self._reader.read([outputs for _, outputs in runs], [len(run) for run, _ in runs])
+        if reading is None:
+            return False
+        if reading.finite:
+            channels = self._all_channels(reading)
+            self._add(reading.extremes[:, 0], reading.extremes[:, 1], reading.values, reading.lengths, channels)
+        else:
+            self._take_suspicious(samples, reading)
+        return True
+
+    def _run(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
         feed = {**joined(samples), **self._layout.feeds(len(samples))}
-        return self._reader.read(self._session.run(feed, self._layout.outputs), len(samples))
+        return self._session.run(feed, self._layout.outputs)
+
+    def _read(self, samples: Sequence[Sample]) -> Reading | None:
+        return self._reader.read([self._run(samples)], [len(samples)])
 
     def _add(
         self, minima: np.ndarray, maxima: np.ndarray, values: np.ndarray, lengths: np.ndarray, channels: np.ndarray
@@ -247,9 +288,7 @@ class _Collection:
         self._samples += len(minima)
         self._history.add(minima, maxima)
         self._accumulator.add(minima, maxima, values, lengths)
-        if channels.size != 2 * self._owner.size:
-            self._channels_vary = True
-        elif channels.size:
+        if channels.size:
             self._accumulator.add_channels(channels[: self._owner.size], channels[self._owner.size :])
 
     def _take_suspicious(self, samples: Sequence[Sample], reading: Reading) -> None:
@@ -265,18 +304,37 @@ class _Collection:
         neutral = np.where(broken, np.float32(np.nan), np.float32(np.inf))
         minima = np.where(broken | empty, neutral, reading.extremes[:, 0])
         maxima = np.where(broken | empty, -neutral, reading.extremes[:, 1])
-        channels = reading.channels
-        if channels.size == 2 * self._owner.size:
-            channels = np.where(
-                np.tile(np.logical_or.reduce(broken, axis=0)[self._owner], 2), np.float32(np.nan), channels
-            )
+        unusable = np.tile(np.logical_or.reduce(broken, axis=0)[self._owner], 2)
+        channels = np.where(unusable, np.float32(np.nan), self._all_channels(reading))
         self._add(minima, maxima, reading.values, reading.lengths, channels)
 
-    def _take_exactly(self, sample: Sample) -> None:
-        measured: Measured = self._inspector.measure(sample, self._observed)
-        infinite = np.isnan(measured.minima[0]) & ~measured.nans
-        self._judge(self._samples, sample, measured.nans, infinite)
-        self._add(measured.minima, measured.maxima, measured.values, measured.lengths, measured.channels)
+    def _take_exactly(self, samples: Sequence[Sample]) -> None:
+        for sample in samples:
+            measured: Measured = self._inspector.measure(sample, self._observed)
+            infinite = np.isnan(measured.minima[0]) & ~measured.nans
+            self._judge(self._samples, sample, measured.nans, infinite)
+            self._add(measured.minima, measured.maxima, measured.values, measured.lengths, measured.channels)
+            if (measured.varying & ~self._varying).any():
+                self._stop_channels(measured.varying)
+
+    def _all_channels(self, reading: Reading) -> np.ndarray:
+        """Extremes of channels; NaN for those that are not measured any more."""
+        if self._kept is None:
+            return reading.channels
+        channels = np.full((2, self._owner.size), np.nan, dtype=np.float32)
+        channels[:, self._kept] = reading.channels.reshape(2, -1)
+        return channels.reshape(-1)
+
+    def _stop_channels(self, varying: np.ndarray) -> None:
+        """Look no more at the channels of tensors whose number of channels is not the same in all samples."""
+        self._varying |= varying
+        self._kept = np.flatnonzero(~self._varying[self._owner])
+        self._measure_inside(
+            [
+                replace(tensor, channel_axis=None, channels=0) if stopped else tensor
+                for tensor, stopped in zip(self._observed, self._varying, strict=True)
+            ]
+        )
 
     def _judge(self, number: int, sample: Sample, nans: np.ndarray, infinite: np.ndarray) -> None:
         """Note a problem where there is one: a NaN anywhere, an infinity in an output."""
@@ -296,16 +354,20 @@ class _Collection:
         Raises:
             DataError: K101, samples went wrong.
         """
+        if self._observed:
+            self.flush()
         if self._problems:
             self._refuse()
         names = [tensor.name for tensor in self._observed]
         found = dict(zip(names, self._accumulator.results(), strict=True))
+        for name in (name for name, varying in zip(names, self._varying, strict=True) if varying):
+            found[name] = replace(found[name], channel_axis=None, channel_minimum=None, channel_maximum=None)
         kept = [tensor.name for tensor in self._tensors]
         columns = [names.index(name) for name in kept]
         history = self._history.history()
         return Collected(
             samples=self._samples,
-            tensors={name: self._checked(found[name]) for name in kept},
+            tensors={name: found[name] for name in kept},
             history=RangeHistory(
                 samples=history.samples,
                 minimum=history.minimum[:, columns],
@@ -313,12 +375,6 @@ class _Collection:
             ),
             notes=(*self._notes, *(note for name in kept for note in self._tensor_notes(name, found[name]))),
         )
-
-    def _checked(self, found: TensorStats) -> TensorStats:
-        """Without channels, where their number was not the same in all samples."""
-        if not self._channels_vary:
-            return found
-        return replace(found, channel_axis=None, channel_minimum=None, channel_maximum=None)
 
     def _tensor_notes(self, name: str, found: TensorStats) -> Iterator[str]:
         if found.nonfinite:

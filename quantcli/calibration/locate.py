@@ -45,7 +45,8 @@ class Measured:
         values: float32 (1, Σ (lengths + 1)).
         lengths: int64 (T,).
         nans: Whether each tensor holds a NaN.
-        channels: float32 (2·Σ channels,): minima, then maxima of channels; NaN as above.
+        channels: float32 (2·Σ channels,): minima, then maxima of channels; NaN as above, and where ``varying``.
+        varying: Whether each tensor has another number of channels than was expected.
     """
 
     minima: np.ndarray
@@ -54,6 +55,7 @@ class Measured:
     lengths: np.ndarray
     nans: np.ndarray
     channels: np.ndarray
+    varying: np.ndarray
 
 
 class Inspector:
@@ -86,6 +88,7 @@ class Inspector:
             array.ravel()[:: tensor.stride] if tensor.stride else array.ravel()[:0]
             for tensor, array in zip(tensors, arrays, strict=True)
         ]
+        varying = np.array([_varies(tensor, array) for tensor, array in zip(tensors, arrays, strict=True)])
         separator = np.full(1, np.nan, dtype=np.float32)
         minima = np.array([array.min(initial=np.inf) for array in arrays], dtype=np.float32)
         bounded = [tensor.nonnegative and array.size > 0 for tensor, array in zip(tensors, arrays, strict=True)]
@@ -97,7 +100,8 @@ class Inspector:
             values=np.concatenate([piece for part in parts for piece in (part, separator)])[None],
             lengths=np.array([part.size for part in parts], dtype=np.int64),
             nans=np.array([bool(np.isnan(array).any()) for array in arrays]),
-            channels=_channels(tensors, arrays, finite),
+            channels=_channels(tensors, arrays, finite & ~varying),
+            varying=varying,
         )
 
     def _opened(self) -> Runs:
@@ -111,13 +115,20 @@ def _float32(array: np.ndarray) -> np.ndarray:
         return np.asarray(array, dtype=np.float32)
 
 
-def _channels(tensors: Sequence[Observed], arrays: Sequence[np.ndarray], finite: np.ndarray) -> np.ndarray:
-    lows, highs = [np.zeros(0, dtype=np.float32)], [np.zeros(0, dtype=np.float32)]
-    for tensor, array, usable in zip(tensors, arrays, finite, strict=True):
+def _varies(tensor: Observed, array: np.ndarray) -> bool:
+    axis = tensor.channel_axis
+    return axis is not None and array.shape[axis : axis + 1] != (tensor.channels,)
+
+
+def _channels(tensors: Sequence[Observed], arrays: Sequence[np.ndarray], usable: np.ndarray) -> np.ndarray:
+    found: tuple[list[np.ndarray], ...] = ([np.zeros(0)], [np.zeros(0)])
+    for tensor, array, known in zip(tensors, arrays, usable, strict=True):
         if tensor.channel_axis is None:
             continue
-        others = tuple(axis for axis in range(array.ndim) if axis != tensor.channel_axis)
-        low, high = array.min(axis=others, initial=np.inf), array.max(axis=others, initial=-np.inf)
-        lows.append(low if usable else np.full_like(low, np.nan))
-        highs.append(high if usable else np.full_like(high, np.nan))
-    return np.concatenate(lows + highs)
+        low = high = np.full(tensor.channels, np.nan)
+        if known:
+            others = tuple(axis for axis in range(array.ndim) if axis != tensor.channel_axis)
+            low, high = array.min(axis=others, initial=np.inf), array.max(axis=others, initial=-np.inf)
+        found[0].append(np.zeros_like(low) if known and tensor.nonnegative else low)
+        found[1].append(high)
+    return np.concatenate([*found[0], *found[1]]).astype(np.float32)

@@ -22,7 +22,7 @@ from quantcli.graph.observe import Observed, expose, expose_shapes
 from quantcli.graph.view import GraphView
 
 FEWEST = 256
-MOST = 2048
+MOST = 1024
 SHARE = 32
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
@@ -134,19 +134,20 @@ def plan_observation(
             return None
         sampled = index < len(tensors)
         axis = tensors[index].channel_axis if sampled else None
-        if axis is not None and axis >= len(single[index]):
-            axis = None
+        if axis is not None and not (axis < len(single[index]) and single[index][axis]):
+            axis = None  # there is no such axis, or nothing on it
         planned.append(
             Observed(
                 name=name,
                 rank=len(single[index]),
                 stride=stride_for(single[index]) if sampled else 0,
                 dtype=types[name],
-                nonnegative=name in bounded and axis is None,
+                nonnegative=name in bounded,
                 per_sample=kind[0],
                 batch_axis=kind[1],
                 channel_axis=axis,
                 channels=0 if axis is None else single[index][axis],
+                positions=0 if axis is None else math.prod(single[index]) // single[index][axis],
             )
         )
     return sorted(planned, key=lambda tensor: not tensor.per_sample)
