@@ -23,7 +23,6 @@ import json
 import logging
 import math
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +36,7 @@ import numpy as np
 import onnxruntime as ort
 from measure import as_json
 from models import Case, all_cases, feeds, verdict
+from processes import execute
 from sessions import input_dtypes, open_session
 
 from quantcli.errors import ModelError
@@ -52,17 +52,6 @@ FEW, MANY = 50, 1000
 LONG_ENOUGH = 1.0  # seconds of plain inference
 
 THEIR_CALIBRATORS = ("MinMax", "Entropy", "Percentile")
-
-# A process inherits the peak of the process that starts it, so a small one stands between.
-_LAUNCHER = """
-import os, subprocess, sys
-child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-said = child.stderr.read()
-_, status, usage = os.wait4(child.pid, 0)
-sys.stderr.buffer.write(said)
-print(usage.ru_maxrss)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
 
 
 def plain(case: Case, count: int) -> None:
@@ -82,16 +71,17 @@ def sweep(case: Case, count: int) -> None:
 def their_calibrator(case: Case, method: str) -> float:
     """Seconds of one of onnxruntime's calibrators."""
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
-    from onnxruntime_side import Reader
+    from tools.onnxruntime_quantization import Samples
+    from tools.side import Job
 
-    reader = Reader(case.calib, case.complete, input_dtypes(open_session(case.model)))
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        job = Job(model=case.model, calib=case.calib, output=Path(folder), complete=case.complete)
         augmented = Path(folder) / "augmented.onnx"
         started = time.process_time()
         calibrator = create_calibrator(
             case.model, augmented_model_path=str(augmented), calibrate_method=CalibrationMethod[method]
         )
-        calibrator.collect_data(reader)
+        calibrator.collect_data(Samples(job))
         calibrator.compute_data()
         return time.process_time() - started
 
@@ -160,15 +150,10 @@ def write_samples(case: Case, count: int, target: Path) -> int:
 def peak_memory(case: Case, data: Path, folder: Path) -> float:
     """Peak resident memory of ``quantcli calibrate`` in MB (10⁶ bytes)."""
     command = ["calibrate", case.model, "--data", data, "-o", folder / "memory.calib", "-q", "-f"]
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", _LAUNCHER, sys.executable, "-m", "quantcli", *map(str, command)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip())
-    return int(done.stdout) * 1024 / 1e6
+    done = execute([sys.executable, "-m", "quantcli", *command])
+    if done.error:
+        raise RuntimeError(done.error)
+    return done.peak_mb
 
 
 def memory_cost(case: Case, limit: float) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from logits import with_logits
 from models import Case, Feed, feeds
-from sessions import first_float_output, input_dtypes, open_session
+from sessions import float_outputs, input_dtypes, open_session
 
 ROUNDS_AT_LEAST = 30
 
@@ -25,17 +26,28 @@ _MEASUREMENT_S = 0.001
 class Quality:
     """Outputs of a model against those of the float model, over all samples.
 
+    The SQNR is 10·log10(Σ ref² / Σ (ref − q)²) over all samples and elements; dB.
+
     Attributes:
-        sqnr: Of the first float output, 10·log10(Σ ref² / Σ (ref − q)²) over all samples and elements; dB.
+        sqnr: Of every output that holds floats, by name, the judged one first.
+        logits: SQNR of the value before a final Softmax of the judged output; None where there is none.
+        cosine: Mean over samples of the cosine of the judged output.
+        agreement: Part of the decisions that are as the float model's, 0 to 1; None where nothing is decided.
         top1: Right answers among all, 0 to 1; None without labels.
         float_top1: The same of the float model.
-        other: The case's metric for models without labels, 0 to 1; None with labels.
     """
 
-    sqnr: float
+    sqnr: dict[str, float]
+    logits: float | None
+    cosine: float
+    agreement: float | None = None
     top1: float | None = None
     float_top1: float | None = None
-    other: float | None = None
+
+    @property
+    def judged(self) -> float:
+        """SQNR by which a model is judged: before a final Softmax where there is one."""
+        return next(iter(self.sqnr.values())) if self.logits is None else self.logits
 
     @property
     def drop(self) -> float | None:
@@ -45,44 +57,81 @@ class Quality:
         return 100 * (self.float_top1 - self.top1)
 
 
+@dataclass(kw_only=True)
+class _Noise:
+    """Sums of squares of a reference and of what another differs from it."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def add(self, reference: np.ndarray, other: np.ndarray) -> None:
+        """Another sample."""
+        x, y = (values.astype(np.float64).reshape(-1) for values in (reference, other))
+        self.signal += float(x @ x)
+        self.noise += float((x - y) @ (x - y))
+
+    @property
+    def sqnr(self) -> float:
+        """10·log10(signal / noise)."""
+        if self.noise == 0:
+            return math.inf
+        return -math.inf if self.signal == 0 else 10 * math.log10(self.signal / self.noise)
+
+
 def quality(case: Case, model: Path) -> Quality:
-    """Run the float model and ``model`` over all evaluation samples."""
-    reference, other = open_session(case.model), open_session(model)
-    output = first_float_output(reference)
-    judged = case.metric_output or output
-    wanted = list(dict.fromkeys([output, judged]))
-    signal = noise = 0.0
+    """Run the float model and ``model`` over all evaluation samples.
+
+    Outputs of ``model`` are taken by position: some tools rename them.
+    """
+    places = float_outputs(open_session(case.model))
+    judged = case.output or next(iter(places))
+    places = {judged: places[judged], **places}
+    sides = [with_logits(path, places[judged]) for path in (case.model, model)]
+    if None in sides:
+        sides = [None, None]
+    sessions = [
+        open_session(side[0] if side else path) for side, path in zip(sides, (case.model, model), strict=True)
+    ]
+    noise = {name: _Noise() for name in places}
+    before = _Noise()
+    cosines: list[float] = []
     answers: list[tuple[np.ndarray, np.ndarray]] = []
-    scores: list[float] = []
-    for feed in feeds(case.eval, case.complete, input_dtypes(reference)):
-        a = dict(zip(wanted, reference.run(wanted, feed), strict=True))
-        b = dict(zip(wanted, other.run(wanted, feed), strict=True))
-        x, y = (part[output].astype(np.float64) for part in (a, b))
-        signal += float((x**2).sum())
-        noise += float(((x - y) ** 2).sum())
+    dtypes = input_dtypes(sessions[0])
+    for feed in feeds(case.eval, case.complete, dtypes):
+        a, b = (session.run(None, feed) for session in sessions)
+        for name, place in places.items():
+            noise[name].add(a[place], b[place])
+        x, y = a[places[judged]], b[places[judged]]
+        cosines.append(_cosine(x, y))
+        if sides[0]:
+            before.add(a[-1], b[-1])
+        if case.decision:
+            answers.append((_decided(case.decision, x), _decided(case.decision, y)))
+    found: dict[str, Any] = {}
+    if answers:
+        theirs, ours = (np.stack(side) for side in zip(*answers, strict=True))
+        found["agreement"] = float((theirs == ours).mean())
         if case.labels is not None:
-            answers.append((_classes(a[output]), _classes(b[output])))
-        else:
-            scores.append(_score(case.metric, a[judged], b[judged]))
-    sqnr = math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
-    if case.labels is None:
-        return Quality(sqnr=sqnr, other=statistics.fmean(scores))
-    truth = np.load(case.labels)
-    right = [np.stack(side).reshape(truth.shape) == truth for side in zip(*answers, strict=True)]
-    return Quality(sqnr=sqnr, float_top1=float(right[0].mean()), top1=float(right[1].mean()))
+            truth = np.load(case.labels)
+            found["float_top1"] = float((theirs.reshape(truth.shape) == truth).mean())
+            found["top1"] = float((ours.reshape(truth.shape) == truth).mean())
+    return Quality(
+        sqnr={name: part.sqnr for name, part in noise.items()},
+        logits=before.sqnr if sides[0] else None,
+        cosine=statistics.fmean(cosines),
+        **found,
+    )
 
 
-def _classes(values: np.ndarray) -> np.ndarray:
-    """Largest class; axis −1, or all axes where those after the class axis have one element each."""
+def _decided(decision: str, values: np.ndarray) -> np.ndarray:
+    """Decisions: the largest class (axis −1, or all axes where the last has one element), or whether above 0.5."""
+    if decision == "half":
+        return np.asarray(values > 0.5)
     flat = values.reshape(-1) if values.shape[-1] == 1 else values
     return np.asarray(flat.argmax(axis=-1))
 
 
-def _score(metric: str, a: np.ndarray, b: np.ndarray) -> float:
-    if metric == "argmax agreement":
-        return float((a.argmax(-1) == b.argmax(-1)).mean())
-    if metric == "agreement at 0.5":
-        return float(((a > 0.5) == (b > 0.5)).mean())
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
     return float(x @ y / max(np.linalg.norm(x) * np.linalg.norm(y), np.finfo(np.float64).tiny))
 

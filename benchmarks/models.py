@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,7 @@ MODELS_VARIABLE = "QUANTCLI_BENCH_MODELS"
 
 Feed = dict[str, np.ndarray]
 
-# What tells a good model from a bad one where there are no labels. The rest is judged by cosine.
-_OTHER_METRICS = {
-    "deeplabv3_mnv2": ("argmax agreement", None),
-    "byte_bilstm": ("argmax agreement", None),
-    "silero_vad": ("agreement at 0.5", None),
-    "minilm_l6": ("mean cosine", "sentence_embedding"),
-}
+CONDITIONS = Path(__file__).resolve().parent / "conditions.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +40,10 @@ class Case:
         eval: npz file, first axis samples; disjoint from ``calib``.
         complete: Rows are complete feeds, not feeds without their batch axis.
         labels: True classes of ``eval``: [N], or [N, positions]; None without labels.
-        metric: What is shown for models without labels.
-        metric_output: Output it is taken of; None for the first float output.
+        output: The output that is judged; None for the first float output.
+        decision: What is decided by it: "argmax", "half" (above 0.5), or None.
+        limits: What must hold, by the names in conditions.toml.
+        strict: Models whose activations are quantized as they run count as rivals, however slow they are.
     """
 
     name: str
@@ -55,13 +52,10 @@ class Case:
     eval: Path
     complete: bool = False
     labels: Path | None = None
-    metric: str = "mean cosine"
-    metric_output: str | None = None
-
-    @property
-    def classifier(self) -> bool:
-        """Whether there are labels."""
-        return self.labels is not None
+    output: str | None = None
+    decision: str | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    strict: bool = False
 
 
 def sample_models() -> list[Case]:
@@ -75,6 +69,7 @@ def sample_models() -> list[Case]:
             calib=folder / entry["calibration"],
             eval=folder / entry["evaluation"],
             labels=folder / entry["labels"],
+            decision="argmax",
         )
         for entry in manifest["models"]
     ]
@@ -83,9 +78,11 @@ def sample_models() -> list[Case]:
 def real_models(folder: Path, work: Path) -> list[Case]:
     """The models of a directory; images become npz files under ``work``."""
     cases = []
+    conditions = tomllib.loads(CONDITIONS.read_text(encoding="utf-8"))
     for entry in json.loads((folder / "INDEX.json").read_text(encoding="utf-8")):
         labels = entry.get("labels") or entry.get("labels_next")
-        metric, output = _OTHER_METRICS.get(entry["name"], ("mean cosine", None))
+        known = dict(conditions.get(entry["name"], {}))
+        output, decision = known.pop("output", None), known.pop("decision", "argmax" if labels else None)
         cases.append(
             Case(
                 name=entry["name"],
@@ -94,8 +91,10 @@ def real_models(folder: Path, work: Path) -> list[Case]:
                 eval=_as_npz(folder, entry, "eval", work),
                 complete=entry.get("data_layout") == "per_sample_feed",
                 labels=folder / labels if labels else None,
-                metric=metric,
-                metric_output=output,
+                output=output,
+                decision=decision,
+                strict=known.pop("strict", False),
+                limits=known,
             )
         )
     return cases

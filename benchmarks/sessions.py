@@ -40,9 +40,10 @@ def options(profile_prefix: str | None = None) -> ort.SessionOptions:
     return found
 
 
-def open_session(model: Path, profile_prefix: str | None = None) -> ort.InferenceSession:
-    """A session on the CPU provider."""
-    return ort.InferenceSession(str(model), options(profile_prefix), providers=["CPUExecutionProvider"])
+def open_session(model: Path | bytes, profile_prefix: str | None = None) -> ort.InferenceSession:
+    """A session on the CPU provider, of a file or of a serialized model."""
+    source = str(model) if isinstance(model, Path) else model
+    return ort.InferenceSession(source, options(profile_prefix), providers=["CPUExecutionProvider"])
 
 
 def input_dtypes(session: ort.InferenceSession) -> dict[str, Any]:
@@ -50,9 +51,9 @@ def input_dtypes(session: ort.InferenceSession) -> dict[str, Any]:
     return {entry.name: _NUMPY[entry.type] for entry in session.get_inputs()}
 
 
-def first_float_output(session: ort.InferenceSession) -> str:
-    """Name of the first output that holds floats."""
-    return next(entry.name for entry in session.get_outputs() if "float" in entry.type)
+def float_outputs(session: ort.InferenceSession) -> dict[str, int]:
+    """Names of the outputs that hold floats, with their positions."""
+    return {entry.name: place for place, entry in enumerate(session.get_outputs()) if "float" in entry.type}
 
 
 def time_by_operator(model: Path, samples: list[dict[str, np.ndarray]], folder: Path) -> dict[str, float]:

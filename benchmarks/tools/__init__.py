@@ -1,0 +1,1 @@
+"""Adapters to quantization tools; see side.py."""
