@@ -93,9 +93,9 @@ check: lint test ## Everything that must hold before a commit: lint, tests, gene
 	@$(PY) docs/make_reference.py --check
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure against onnxruntime.quantization
+bench: $(VENV)/.dev ## Measure against other tools; WRITE=docs/benchmarks.md puts the tables there
 	@status=0; for script in accuracy_and_speed calibration_cost; do \
-	    $(PY) benchmarks/$$script.py || status=1; echo; done; exit $$status
+	    $(PY) benchmarks/$$script.py $(if $(WRITE),--write "$(WRITE)") || status=1; echo; done; exit $$status
 
 .PHONY: samples
 samples: $(VENV)-samples/.made ## Train the sample models again (five minutes; downloads torch)

@@ -22,7 +22,7 @@ from makers import QUANTCLI, Maker, all_makers, make
 from measure import as_json, file_bytes, latency, quality
 from models import Case, all_cases, feeds, verdict
 from sessions import heavy_share, input_dtypes, open_session, time_by_operator
-from table import DETAILS, SUMMARY, detail_rows, head, notes, print_and_keep, rewrite, summary_row, versions
+from table import DETAILS, SUMMARY, conditions, detail_rows, head, notes, print_and_keep, rewrite, summary_row
 
 PART = "accuracy and speed"
 
@@ -101,7 +101,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         cases, remarks = all_cases(arguments.models, folder, tuple(arguments.only))
         print("\n".join([*remarks, *missing, ""]))
-        say(f"{versions(makers)}\n")
+        say(f"{conditions({maker.tool: maker.version for maker in makers})}\n")
         for text in head(SUMMARY):
             say(text)
         for case in cases:

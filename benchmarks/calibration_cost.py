@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from measure import as_json
 from models import Case, all_cases, feeds, verdict
 from processes import execute
 from sessions import input_dtypes, open_session
+from table import conditions, head, line, print_and_keep, rewrite
 
 from quantcli.errors import ModelError
 from quantcli.pipeline.calibrate import collect_statistics
@@ -45,6 +47,7 @@ from quantcli.pipeline.source import load_float_model
 from quantcli.pipeline.types import DataOptions, RunOptions
 from quantcli.progress import SilentProgress
 
+PART = "cost of calibration"
 TARGET = "ort-cpu"
 MOST_TIME = 2.2
 MOST_MEMORY = 1.10
@@ -211,7 +214,7 @@ def row(found: dict[str, Any]) -> str:
     cells[8] = "PASS" if not found["failures"] else "FAIL: " + "; ".join(found["failures"])
     if "refused" in found:
         cells[8] = f"refused ({found['refused']})"
-    return "| " + " | ".join(cells) + " |"
+    return line(cells)
 
 
 def main() -> int:
@@ -225,25 +228,34 @@ def main() -> int:
     )
     parser.add_argument("--work", type=Path, help="keep prepared samples there")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures")
+    parser.add_argument(
+        "--write", type=Path, metavar="DOC", help=f"write the table between the comments '{PART}' of a document"
+    )
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
     ort.set_default_logger_severity(4)
     results = []
+    kept: list[str] = []
+    say = print_and_keep(kept)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         cases, notes = all_cases(arguments.models, folder, tuple(arguments.only))
-        print("\n".join([f"onnxruntime {ort.__version__}, one thread, CPU", *notes, ""]))
+        print("\n".join([*notes, ""]))
+        say(f"{conditions({'quantcli': version('quantcli'), 'onnxruntime': ort.__version__})}\n")
         columns = (
             *("model", "own samples", "sweep / plain", "many samples", "sweep / plain", "theirs / plain, own"),
             *(f"peak MB, {FEW} → {MANY} samples", "ratio", "verdict"),
         )
-        print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+        for text in head(columns):
+            say(text)
         for case in cases:
             results.append(run(case, arguments))
-            print(row(results[-1]), flush=True)
+            say(row(results[-1]))
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(results), indent=1) + "\n", encoding="utf-8")
+    if arguments.write:
+        rewrite(arguments.write, PART, "\n".join(kept))
     failed = [found["name"] for found in results if found["failures"]]
     refused = [found["name"] for found in results if "refused" in found]
     return verdict(len(results), failed, refused)

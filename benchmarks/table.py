@@ -1,15 +1,15 @@
-"""The tables of accuracy_and_speed.py, and how a document is given new ones."""
+"""The tables of the benchmarks, and how a document is given new ones."""
 
 from __future__ import annotations
 
 import datetime as dt
 import math
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from judge import Result
-from makers import ONNXRUNTIME, Maker
+from makers import ONNXRUNTIME
 
 NONE = "–"
 
@@ -93,11 +93,10 @@ def notes(result: Result) -> Iterator[str]:
                 yield f"* {result.case.name}, {maker.name}: {note.splitlines()[0]}"
 
 
-def versions(makers: Sequence[Maker]) -> str:
-    """What was compared, on which day and what kind of machine."""
-    tools = {maker.tool: maker.version for maker in makers}
-    flags = Path("/proc/cpuinfo")
-    vnni = "vnni" in flags.read_text(encoding="utf-8") if flags.is_file() else None
+def conditions(tools: Mapping[str, str]) -> str:
+    """On which day, with which versions and on what kind of machine."""
+    processor = Path("/proc/cpuinfo")  # Linux only
+    vnni = "vnni" in processor.read_text(encoding="utf-8") if processor.is_file() else None
     machine = platform.machine() + {True: " with VNNI", False: " without VNNI", None: ""}[vnni]
     named = ", ".join(f"{tool} {version}" for tool, version in tools.items())
     today = dt.datetime.now(dt.UTC).date()
