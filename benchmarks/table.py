@@ -81,7 +81,7 @@ def detail_rows(result: Result) -> Iterator[str]:
                 f"{result.sizes[maker.name]:.3f}",
                 number(result.time(maker.name), ".3f"),
             ]
-        yield line([*cells, f"{made.seconds:.1f}", f"{made.peak_mb:.0f}"])
+        yield line([*cells, f"{made.seconds:.1f} ({made.processor_seconds:.1f})", f"{made.peak_mb:.0f}"])
 
 
 def notes(result: Result) -> Iterator[str]:

@@ -138,5 +138,5 @@ def main(package: str, forms: Mapping[str, Callable[[Job], None]]) -> None:
             forms[arguments.form](job)
         except Exception as failure:  # noqa: BLE001 - whatever goes wrong on their side is a finding
             error = reason(failure)
-    print(json.dumps({"notes": job.notes, "error": error}), flush=True)
+    print(json.dumps({"notes": list(dict.fromkeys(job.notes)), "error": error}), flush=True)
     sys.exit(0)
