@@ -127,7 +127,11 @@ class Result:
     def _limits(self) -> Iterator[str]:
         ours, limits = self.quality[self.ours], self.case.limits
         lower = {"sqnr": ours.judged, "cosine": ours.cosine, "agreement": ours.agreement}
-        upper = {"time": self.time(self.ours), "size": self.sizes[self.ours]}
+        upper = {
+            "time": self.time(self.ours),
+            "size": self.sizes[self.ours],
+            "seconds": self.made[self.ours].processor_seconds,
+        }
         for name in limits:
             value = {**lower, **upper}[name]
             if value is None or math.isnan(value):
