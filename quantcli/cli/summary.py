@@ -29,6 +29,7 @@ def show_conversion(screen: Screen, request: ConvertRequest, result: ConvertResu
     show_plan(screen, result.plan, limit=_REASONS_SHOWN)
     if result.kernels is not None:
         _show_kernels(screen, result.kernels)
+    _show_rounding(screen, result)
     _show_fidelity(screen, result)
     for path in result.files:
         if path != result.output:
@@ -54,6 +55,25 @@ def _show_kernels(screen: Screen, kernels: KernelReport) -> None:
         screen.table(shown, head=("not fused", "why"), indent=2)
     if len(shown) < len(unfused):
         screen.line(f"  … and {plural(len(unfused) - len(shown), 'more node')} that did not fuse (-v shows them)")
+
+
+def _show_rounding(screen: Screen, result: ConvertResult) -> None:
+    """How channels were balanced, weights rounded and kernels placed."""
+    facts = result.rounding
+    if facts is not None:
+        balanced = f", {facts.scaled:,} channels balanced" if facts.scaled else ""
+        if facts.samples:
+            ways = ", ".join(f"{count} {way}" for way, count in sorted(facts.variants.items(), key=_by_count))
+            text = f"{ways} on {plural(facts.samples, 'sample')}{balanced} (activations: {size(facts.peak_bytes)})"
+        else:
+            text = f"nearest{balanced}"
+        screen.fact("weights", f"{facts.effort}: {text}")
+    verdict = result.placement
+    if verdict is not None and verdict.best_ratio is not None:
+        ratio = verdict.best_ratio
+        tried = plural(len(verdict.measurements), "alternative")
+        text = f"{ratio.ratio:.2f} × the time of float ({ratio.low:.2f} to {ratio.high:.2f})"
+        screen.fact("speed", f"{text}, measured with {tried} of placement")
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from quantcli.algorithms.effort import Effort
+from quantcli.algorithms.sweep import SweepResult
 from quantcli.calibration.estimators import Method
 from quantcli.errors import ConfigError
 from quantcli.graph.edit import GraphEditor
@@ -34,6 +35,7 @@ class Made:
         solution: All parameters.
         model: The result.
         facts: How weights were rounded.
+        notes: What the user should know of it.
     """
 
     bench: Workbench
@@ -41,6 +43,7 @@ class Made:
     solution: Solution
     model: OnnxModel
     facts: RoundingFacts
+    notes: tuple[str, ...] = ()
 
 
 def best_of(bench: Workbench, request: ConvertRequest, effort: Effort, method: Method, progress: Progress) -> Made:
@@ -64,6 +67,7 @@ def carry_out(
     try:
         solution = solve(plan, bench.view, bench.ranges(method))
         facts = RoundingFacts(effort=effort.name, alpha=bench.alpha, scaled=bench.scaled)
+        notes = bench.clipping(plan, method)
         if bench.samples:
             refined = refine(
                 bench.source,
@@ -77,6 +81,7 @@ def carry_out(
                 threads=request.run.threads,
             )
             solution = refined.solution
+            notes += _sweep_notes(refined.sweep, len(bench.samples))
             facts = replace(
                 facts,
                 samples=refined.sweep.samples,
@@ -92,7 +97,21 @@ def carry_out(
             f"plan '{request.plan.name}' contradicts itself or the model: {error}",
             hint="make it again with: quantcli convert MODEL --plan-out FILE",
         ) from error
-    return Made(bench=bench, plan=plan, solution=solution, model=model, facts=facts)
+    return Made(bench=bench, plan=plan, solution=solution, model=model, facts=facts, notes=notes)
+
+
+def _sweep_notes(found: SweepResult, wanted: int) -> tuple[str, ...]:
+    """Samples that had no say, and why."""
+    notes = []
+    if found.given_up:
+        notes.append(
+            f"{len(found.given_up)} of {wanted} samples reach far beyond the ranges, and had no say in how "
+            "weights were rounded"
+        )
+    short = wanted - found.samples - len(found.given_up)
+    if short:
+        notes.append(f"{short} of {wanted} samples were left out to stay below --max-memory")
+    return tuple(notes)
 
 
 def emit(source: FloatModel, plan: Plan, solution: Solution, form: str) -> OnnxModel:

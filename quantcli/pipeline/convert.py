@@ -105,6 +105,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
             *report.notes,
             *(() if verdict is None else verdict.sentences(float_wanted=request.float_if_faster)),
             *made.bench.notes,
+            *made.notes,
             *_solution_notes(made.solution),
             *statistics.notes,
         ),

@@ -21,6 +21,14 @@ from quantcli.quantize.solve import Solution, seen_constants
 from quantcli.quantize.weights import QuantizedLayer
 from quantcli.runtime.session import Session, SessionSettings
 
+DAMPING = 0.01
+"""Over the mean second moment; 0.001 to 0.1 are alike on convolutional networks."""
+
+DAMPING_OF_TOKENS = 0.1
+"""The same for (batch, tokens, channels): a few channels of huge moments leave the others undetermined."""
+
+TOKEN_RANK = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refined:
@@ -94,6 +102,12 @@ def refine(
     )
 
 
+def _damping(pairs: Sequence[Pair]) -> float:
+    """Damping of GPTQ. Measured on MiniLM's last hidden state: 13.3 dB with 0.01, 16.3 with 0.1."""
+    tokens = bool(pairs) and pairs[0].x.ndim == TOKEN_RANK
+    return DAMPING_OF_TOKENS if tokens else DAMPING
+
+
 class _Chooser:
     """Decides layers one by one, and remembers how."""
 
@@ -136,7 +150,7 @@ class _Chooser:
             self._solution.tensors[layer.input],
             layer.weight_spec,
             pairs,
-            RoundingOptions(gptq=self._effort.gptq and alone, rows=self._effort.rows),
+            RoundingOptions(gptq=self._effort.gptq and alone, rows=self._effort.rows, damp=_damping(pairs)),
             may_create_bias=layer.may_create_bias,
         )
         self.variants[layer.node] = found.variant

@@ -13,6 +13,7 @@ import numpy as np
 
 from quantcli.algorithms.equalization import ChannelExtremes, EqualizationOptions, equalize
 from quantcli.algorithms.equalized_model import apply_equalization
+from quantcli.calibration.clipping import clipping_notes
 from quantcli.calibration.estimators import Method, estimate
 from quantcli.calibration.file_format import load_statistics
 from quantcli.calibration.statistics import CalibrationStatistics, check_model
@@ -70,6 +71,13 @@ class Workbench:
         """The plan of a recipe, with what calibration knows."""
         usable = usable_statistics(self.statistics)
         return make_plan(self.view, recipe, lambda name: observed_name(self.view, name, usable) is not None)
+
+    def clipping(self, plan: Plan, method: Method) -> tuple[str, ...]:
+        """What the ranges of a plan leave out, in words, where it is much."""
+        usable = usable_statistics(self.statistics)
+        names = {name: t.spec for name, t in plan.tensors.items() if t.source == "calibrated" and name in usable}
+        ranges = {name: estimate(usable[name], spec, method) for name, spec in names.items()}
+        return clipping_notes(ranges, usable, method)
 
     def ranges(self, method: Method) -> RangeOf:
         """Ranges by a method."""
