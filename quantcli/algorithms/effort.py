@@ -44,7 +44,7 @@ _ALL = (
         samples=16,
         rows=1000,
         gptq=False,
-        alphas=(0.6,),
+        alphas=(0.4,),
         placement=False,
     ),
     Effort(
@@ -54,7 +54,7 @@ _ALL = (
         samples=32,
         rows=4000,
         gptq=True,
-        alphas=(0.6,),
+        alphas=(0.5, 0.0),
         placement=True,
     ),
     Effort(
@@ -63,7 +63,7 @@ _ALL = (
         samples=64,
         rows=8000,
         gptq=True,
-        alphas=(0.6, 0.0, 0.4, 0.8),
+        alphas=(0.5, 0.0, 0.3, 0.7),
         placement=True,
         placement_budgets=4.0,
     ),

@@ -15,7 +15,7 @@ from quantcli.graph.shapes import forget_types
 from quantcli.pipeline.refine import refine
 from quantcli.pipeline.source import FloatModel, nothing_to_quantize
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
-from quantcli.pipeline.workbench import Workbench, equalized, mask_of
+from quantcli.pipeline.workbench import Workbench, mask_of
 from quantcli.progress import Progress
 from quantcli.quantize.emit_qdq import QdqEmitter
 from quantcli.quantize.emit_qoperator import QOperatorEmitter
@@ -44,13 +44,6 @@ class Made:
     model: OnnxModel
     facts: RoundingFacts
     notes: tuple[str, ...] = ()
-
-
-def best_of(bench: Workbench, request: ConvertRequest, effort: Effort, method: Method, progress: Progress) -> Made:
-    """Plan and carry out."""
-    balanced = equalized(bench, request, effort.alphas[0], progress)
-    plan = replace(balanced.plan(request.recipe), equalization=balanced.alpha)
-    return carry_out(balanced, plan, request, effort, method, progress)
 
 
 def carry_out(

@@ -18,7 +18,8 @@ from quantcli.graph.metadata import provenance, set_provenance
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import model_size, save_model
 from quantcli.graph.view import GraphView
-from quantcli.pipeline.carry_out import EMITTERS, best_of, carry_out
+from quantcli.pipeline.carry_out import EMITTERS, carry_out
+from quantcli.pipeline.contest import best_of
 from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
 from quantcli.pipeline.samples import open_samples
