@@ -43,6 +43,7 @@ from table import conditions, head, line, print_and_keep, rewrite
 
 from quantcli.errors import ModelError
 from quantcli.pipeline.calibrate import collect_statistics
+from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import load_float_model
 from quantcli.pipeline.types import DataOptions, RunOptions
 from quantcli.progress import SilentProgress
@@ -68,7 +69,7 @@ def sweep(case: Case, count: int) -> None:
     """Statistics by quantcli of the same samples."""
     source = load_float_model(case.model, TARGET)
     data = DataOptions(specs=(str(case.calib),), samples=count)
-    collect_statistics(source, data, RunOptions(), TARGET, SilentProgress())
+    collect_statistics(source, open_samples(data, source.inputs), RunOptions(), TARGET, SilentProgress())
 
 
 def their_calibrator(case: Case, method: str) -> float:

@@ -16,14 +16,14 @@ from quantcli.calibration.file_format import load_statistics, save_statistics
 from quantcli.calibration.probe import ObservedTensor
 from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.calibration.trial import TrialInput, describe
-from quantcli.data.base import Sample
+from quantcli.data.base import Dataset, Sample
 from quantcli.data.batching import can_batch
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.errors import DataError
 from quantcli.graph.model import OnnxModel
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize, runnable
-from quantcli.pipeline.types import CalibrateRequest, CalibrateResult, DataOptions, RunOptions
+from quantcli.pipeline.types import CalibrateRequest, CalibrateResult, RunOptions
 from quantcli.pipeline.writing import check_output, data_files
 from quantcli.progress import Progress
 from quantcli.quantize.choices import Choices
@@ -53,7 +53,12 @@ def calibrate(request: CalibrateRequest, progress: Progress) -> CalibrateResult:
     check_output(output, request.overwrite, inputs=(request.model, *data_files(request.data)))
     source = load_float_model(request.model, request.target, threads=request.run.threads)
     found = collect_statistics(
-        source, request.data, request.run, request.target, progress, ignore_nonfinite=request.ignore_nonfinite
+        source,
+        open_samples(request.data, source.inputs),
+        request.run,
+        request.target,
+        progress,
+        ignore_nonfinite=request.ignore_nonfinite,
     )
     save_statistics(found.statistics, output, overwrite=request.overwrite)
     return CalibrateResult(
@@ -87,7 +92,7 @@ class Swept:
 
 def collect_statistics(
     source: FloatModel,
-    data: DataOptions,
+    dataset: Dataset,
     run: RunOptions,
     target: str,
     progress: Progress,
@@ -107,7 +112,6 @@ def collect_statistics(
     if not names:
         raise nothing_to_quantize(source, plan)
     axes = channel_axes(source.view)
-    dataset = open_samples(data, source.inputs)
     fingerprint = Fingerprint()
     forms: list[TrialInput] = []
     settings = SessionSettings(threads=run.threads, providers=run.providers)

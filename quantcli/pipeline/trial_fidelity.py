@@ -79,7 +79,7 @@ def trial_fidelity(
     """
     rows: dict[str, list[tuple[float, float]]] = {}
     for sample, reference in zip(samples, references, strict=True):
-        for name, values in session.run(sample).items():
+        for name, values in session.run(sample, list(reference)).items():
             wanted = reference[name]
             if isinstance(wanted, np.ndarray) and wanted.dtype.kind == "f":
                 sums = measure(wanted, values, None)

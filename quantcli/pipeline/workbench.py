@@ -19,7 +19,7 @@ from quantcli.calibration.file_format import load_statistics
 from quantcli.calibration.statistics import CalibrationStatistics, check_model
 from quantcli.core.spec import QuantSpec
 from quantcli.core.stats import TensorStats
-from quantcli.data.base import Sample
+from quantcli.data.base import Dataset, Sample
 from quantcli.errors import ConfigError
 from quantcli.graph.shapes import infer_shapes
 from quantcli.graph.view import GraphView
@@ -42,13 +42,6 @@ ALPHA_OF_FEW = 0.3
 """Strength of equalization then. Measured: with 8 samples and 0.6, resnet20 loses 2 dB against none."""
 
 
-JUDGES = 16
-"""Samples that finished models are judged on, besides those that weights are rounded against."""
-
-FEWEST_APART = 8
-"""Below this, the same samples do both."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workbench:
     """A float model ready for planning.
@@ -56,8 +49,8 @@ class Workbench:
     Attributes:
         source: The model; its graph may be an equalized one.
         statistics: Of the values of that graph.
-        samples: Complete feeds to round against; none where only a calibration file is given.
-        judges: Complete feeds on which finished models are judged.
+        dataset: Samples to calibrate on; None where only a calibration file is given.
+        samples: Some of them, to round against.
         alpha: Strength of equalization that was used, 0 for none.
         scaled: Channels that equalization scaled.
         notes: What the user should know.
@@ -65,8 +58,8 @@ class Workbench:
 
     source: FloatModel
     statistics: CalibrationStatistics
+    dataset: Dataset | None = None
     samples: tuple[Sample, ...] = ()
-    judges: tuple[Sample, ...] = ()
     alpha: float = 0.0
     scaled: int = 0
     notes: tuple[str, ...] = field(default=())
@@ -131,34 +124,17 @@ def open_workbench(
     Raises:
         DataError: Samples do not fit.
     """
-    kept = SampleKeeper(count + JUDGES)
+    if statistics is not None and not request.data.specs:
+        told = "weights were rounded to nearest: rounding against the data needs samples, too (--data)"
+        return Workbench(source=source, statistics=statistics, notes=(told,))
+    dataset = open_samples(request.data, source.inputs)
+    kept = SampleKeeper(count)
     if statistics is None:
-        found = _calibrated(request, source, progress, kept.watch)
-        return _with_samples(Workbench(source=source, statistics=found), kept.samples)
-    if not request.data.specs:
-        return Workbench(
-            source=source,
-            statistics=statistics,
-            notes=("weights were rounded to nearest: rounding against the data needs samples, too (--data)",)
-            if count
-            else (),
-        )
-    for _ in kept.watch(open_samples(request.data, source.inputs)):
-        pass
-    return _with_samples(Workbench(source=source, statistics=statistics), kept.samples)
-
-
-def _with_samples(bench: Workbench, samples: Sequence[Sample]) -> Workbench:
-    """Every so-many-th sample judges, a quarter at the most; too few samples both teach and judge."""
-    if len(samples) < FEWEST_APART:
-        return replace(bench, samples=tuple(samples), judges=tuple(samples))
-    judges = min(JUDGES, len(samples) // 4)
-    chosen = {number * len(samples) // judges for number in range(judges)}
-    return replace(
-        bench,
-        samples=tuple(sample for number, sample in enumerate(samples) if number not in chosen),
-        judges=tuple(samples[number] for number in sorted(chosen)),
-    )
+        statistics = calibrated(request, source, dataset, progress, kept.watch)
+    else:
+        for _ in kept.watch(dataset):
+            pass
+    return Workbench(source=source, statistics=statistics, dataset=dataset, samples=kept.samples)
 
 
 def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress: Progress) -> Workbench:
@@ -170,7 +146,7 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
         alpha: Strength, 0 to 1.
         progress: Told of the second calibration.
     """
-    if alpha == 0 or not bench.samples:
+    if alpha == 0 or bench.dataset is None:
         return bench
     notes: tuple[str, ...] = ()
     if bench.statistics.samples < FEW_SAMPLES and alpha > ALPHA_OF_FEW:
@@ -188,7 +164,7 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
     model = apply_equalization(bench.source.prepared, found)
     infer_shapes(model)
     source = replace(bench.source, prepared=model, view=model.view())
-    again = _calibrated(request, source, progress)
+    again = calibrated(request, source, bench.dataset, progress)
     if request.calibration is not None:
         kept = {name: stats for name, stats in bench.statistics.tensors.items() if name not in found.scales}
         again = replace(again, tensors={**again.tensors, **{n: s for n, s in kept.items() if n in again.tensors}})
@@ -202,15 +178,17 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
     )
 
 
-def _calibrated(
+def calibrated(
     request: ConvertRequest,
     source: FloatModel,
+    dataset: Dataset,
     progress: Progress,
     watch: Callable[[Iterable[Sample]], Iterator[Sample]] = iter,
 ) -> CalibrationStatistics:
+    """Statistics of ``source`` on ``dataset``, as the request wants them."""
     recipe = request.recipe
     found = collect_statistics(
-        source, request.data, request.run, recipe.target, progress, choices=recipe.choices, watch=watch
+        source, dataset, request.run, recipe.target, progress, choices=recipe.choices, watch=watch
     )
     return found.statistics
 

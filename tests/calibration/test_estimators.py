@@ -320,7 +320,7 @@ def test_one_unusual_sample_does_not_stretch_a_capped_range() -> None:
     usual, unusual = observed(np.array([-1.0, 2.0])), observed(np.array([-3.0, 18.0]))
     stats = reduce(merge, [usual, usual, usual, unusual])
     # The mean of max |x| is (2 + 2 + 2 + 18) / 4 = 6.
-    assert ends(estimate(stats, ASYMMETRIC, parse_method("capped"))) == (-3.0, 12.0)
+    assert ends(estimate(stats, ASYMMETRIC, parse_method("capped:2"))) == (-3.0, 12.0)
     assert ends(estimate(stats, ASYMMETRIC, parse_method("capped:1"))) == (-3.0, 6.0)
 
 

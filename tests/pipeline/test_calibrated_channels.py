@@ -15,6 +15,7 @@ from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.core.stats import TensorStats
 from quantcli.graph.observe import expose
 from quantcli.pipeline.calibrate import collect_statistics
+from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import load_float_model
 from quantcli.pipeline.types import DataOptions, RunOptions
 from quantcli.progress import SilentProgress
@@ -100,9 +101,10 @@ def calibrated(
     model: Path, samples: np.ndarray, folder: Path, run: RunOptions | None = None
 ) -> CalibrationStatistics:
     np.savez(folder / "samples.npz", x=samples)
+    source = load_float_model(model, "ort-cpu")
     return collect_statistics(
-        load_float_model(model, "ort-cpu"),
-        DataOptions(specs=(str(folder / "samples.npz"),)),
+        source,
+        open_samples(DataOptions(specs=(str(folder / "samples.npz"),)), source.inputs),
         run or RunOptions(),
         "ort-cpu",
         SilentProgress(),
@@ -187,9 +189,10 @@ def test_samples_of_several_lengths_keep_their_channels(tmp_path: Path) -> None:
     folder.mkdir()
     for number, length in enumerate((6, 4, 9)):
         np.savez(folder / f"{number}.npz", x=rng.normal(size=(1, length, 8)).astype(np.float32))
+    source = load_float_model(model, "ort-cpu")
     found = collect_statistics(
-        load_float_model(model, "ort-cpu"),
-        DataOptions(specs=(str(folder),)),
+        source,
+        open_samples(DataOptions(specs=(str(folder),)), source.inputs),
         RunOptions(),
         "ort-cpu",
         SilentProgress(),

@@ -65,7 +65,7 @@ def data(folder: Path, name: str, **options: object) -> DataOptions:
 
 
 def request(folder: Path, **fields: object) -> ConvertRequest:
-    base = ConvertRequest(model=folder / "m.onnx", data=data(folder, "calib.npz"))
+    base = ConvertRequest(model=folder / "m.onnx", data=data(folder, "calib.npz"), placement="static")
     return dataclasses.replace(base, **fields)
 
 
