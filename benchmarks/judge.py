@@ -59,7 +59,7 @@ class Result:
     @property
     def refused(self) -> str | None:
         """The code with which quantcli says that it cannot quantize this model; None where it did, or crashed."""
-        found = re.match(r"error\[(M\d+)\]", self.made[self.ours].error or "")
+        found = re.search(r"error\[(M\d+)\]", self.made[self.ours].error or "")
         return found and found[1]
 
     def best(self, *tools: str) -> str | None:

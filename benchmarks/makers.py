@@ -111,6 +111,8 @@ def make(maker: Maker, case: Case, folder: Path, *, patience: float, reuse: bool
         processor_seconds=done.processor_seconds,
         peak_mb=done.peak_mb,
     )
+    if made.error and maker.tool == QUANTCLI and not done.late:
+        made.error = done.complained.strip()  # the first line has the code
     if made.error is None and maker.tool != QUANTCLI:
         answer = json.loads(done.said.strip().splitlines()[-1])
         made.notes, made.error = answer["notes"], answer["error"]
