@@ -43,7 +43,8 @@ def case():
         """g (float[1,3,8,8] x) => (float[1,5] y) {
         a = Conv <pads = [1,1,1,1]> (x, w0, b0) b = Relu (a)
         c = Conv <pads = [1,1,1,1]> (b, w1) d = Add (c, b) e = Relu (d)
-        f = Concat <axis = 1> (e, b) g0 = GlobalAveragePool (f) h = Flatten (g0) y = Gemm <transB = 1> (h, w2, b2) }""",
+        f = Concat <axis = 1> (e, b) g0 = GlobalAveragePool (f) h = Flatten (g0)
+        y = Gemm <transB = 1> (h, w2, b2) }""",
         w0=rng.normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32),
         b0=rng.normal(0, 0.3, 4).astype(np.float32),
         w1=rng.normal(0, 0.3, (4, 4, 3, 3)).astype(np.float32),

@@ -20,7 +20,8 @@ def spy(monkeypatch):
     return replace_use_case(monkeypatch, "convert", conversion())
 
 
-def test_defaults_are_those_of_the_library(spy):
+def test_defaults_are_those_of_the_library(spy, monkeypatch):
+    monkeypatch.delenv("QUANTCLI_CONVERT_PLACEMENT")
     from quantcli.pipeline.types import ConvertRequest, DataOptions
 
     assert invoke(*DATA).exit_code == 0

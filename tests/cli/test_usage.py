@@ -68,10 +68,6 @@ def test_calibrate_without_samples_says_what_to_add():
     assert "add --data" in told("calibrate", "m.onnx")
 
 
-def test_calibration_and_data_exclude_each_other():
-    assert "error[U105]" in told("convert", "m.onnx", "--calibration", "m.calib", "--data", "d.npz")
-
-
 @pytest.mark.parametrize(
     ("arguments", "option", "missing"),
     [

@@ -96,11 +96,23 @@ def test_a_gate_that_fails_gives_exit_code_1_and_its_report(job: tuple[str, Path
     assert "sqnr" in (folder / "fail.md").read_text("utf-8")
 
 
-def test_one_command_gives_the_bytes_of_two(job: tuple[str, Path]) -> None:
+def test_one_command_gives_the_bytes_of_two(tmp_path: Path) -> None:
+    model, calibration, _, _ = files("digits_mobilenet")
+    quantcli("calibrate", model, "--data", calibration, "-o", "m.calib", cwd=tmp_path)
+    quantcli("convert", model, "--calibration", "m.calib", "--data", calibration, "-o", "two.onnx", cwd=tmp_path)
+    quantcli("convert", model, "--data", calibration, "-o", "one.onnx", cwd=tmp_path)
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
+def test_rounding_against_the_data_beats_rounding_to_nearest(job: tuple[str, Path]) -> None:
     name, folder = job
-    model, calibration, _, _ = files(name)
-    quantcli("convert", model, "--data", calibration, "-o", "one.onnx", "-f", cwd=folder)
-    assert (folder / "one.onnx").read_bytes() == (folder / "qdq.onnx").read_bytes()
+    model, calibration, evaluation, _ = files(name)
+    quantcli("convert", model, "--data", calibration, "-o", "data.onnx", "-f", cwd=folder)
+    reached = {}
+    for result in ("qdq.onnx", "data.onnx"):  # the first one knows the ranges only
+        done = quantcli("compare", model, result, "--data", evaluation, "--json", cwd=folder)
+        reached[result] = json.loads(done.stdout)["outputs"][0]["sqnr"]
+    assert reached["data.onnx"] > reached["qdq.onnx"] - 0.2
 
 
 def test_hash_seed_threads_and_batches_change_no_byte(tmp_path: Path) -> None:
@@ -154,7 +166,14 @@ def test_a_dry_run_needs_no_data_and_writes_only_the_plan(tmp_path: Path) -> Non
     quantcli("convert", model, "--dry-run", "--plan-out", "plan.json", cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
     quantcli("convert", model, "--data", calibration, "--plan", "plan.json", "-o", "a.onnx", cwd=tmp_path)
-    quantcli("convert", model, "--data", calibration, "-o", "b.onnx", cwd=tmp_path)
+    onnx.checker.check_model(onnx.load(tmp_path / "a.onnx"))
+
+
+def test_a_recorded_plan_gives_the_same_bytes_again(tmp_path: Path) -> None:
+    model, calibration, _, _ = files("digits_mobilenet")
+    data = ("--data", calibration)
+    quantcli("convert", model, *data, "--plan-out", "plan.json", "-o", "a.onnx", cwd=tmp_path)
+    quantcli("convert", model, *data, "--plan", "plan.json", "-o", "b.onnx", cwd=tmp_path)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 

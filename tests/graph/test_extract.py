@@ -22,7 +22,8 @@ def run(model, feeds, names=None):
 def chain():
     rng = np.random.default_rng(0)
     return graph(
-        "g (float[1,2,5,5] x) => (float[1,3,5,5] y) { a = Conv (x, w) b = Relu (a) c = Add (b, b) y = Sub (c, a) }",
+        """g (float[1,2,5,5] x) => (float[1,3,5,5] y) {
+        a = Conv (x, w) b = Relu (a) c = Add (b, b) y = Sub (c, a) }""",
         w=rng.normal(size=(3, 2, 1, 1)).astype(np.float32),
     )
 
