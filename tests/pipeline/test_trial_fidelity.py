@@ -18,7 +18,7 @@ class Fixed:
     def __init__(self, outputs: list[dict[str, np.ndarray]]) -> None:
         self._outputs = iter(outputs)
 
-    def run(self, _feeds: object) -> dict[str, np.ndarray]:
+    def run(self, _feeds: object, _names: object = None) -> dict[str, np.ndarray]:
         return next(self._outputs)
 
 
