@@ -102,7 +102,7 @@ ERROR_CODES: dict[str, str] = {
     "B100": "An internal error of quantcli. It is a bug, whatever the input was: run the command again with -v "
     "and report the traceback.",
     # C: configuration, recipes, plans -----------------------------------------------------------
-    "C101": "A selector of --include or --exclude matches nothing in the model.",
+    "C101": "A selector of nodes or tensors matches nothing in the model.",
     "C102": "A selector is not a valid regular expression.",
     "C103": "The file is no plan of quantcli, or of another version.",
     "C104": "The plan was made for another model.",

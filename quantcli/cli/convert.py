@@ -129,7 +129,8 @@ Examples:
     multiple=True,
     metavar="SEL",
     section=_HOW,
-    help="Leave nodes in float: a name or glob, re:EXPR, or op:TYPE. Repeatable.",
+    help="Leave nodes in float: a name or glob, re:EXPR, or op:TYPE; or tensors: tensor:NAME, "
+    "tensor:re:EXPR. Repeatable.",
 )
 @option("--include", multiple=True, metavar="SEL", section=_HOW, help="Quantize only such nodes. Repeatable.")
 @option(

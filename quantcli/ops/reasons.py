@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 REASONS: dict[str, str] = {
     "F101": "You excluded the node (--exclude), or did not include it (--include).",
+    "F102": "A tensor that the node reads or makes is left in float (--exclude tensor:NAME, or a target of "
+    "fidelity that asks for it), and its integer kernel needs that tensor as integers.",
     "F201": "The operator has no integer kernel on the target; Q/DQ around it would only add work and noise.",
     "F202": "The target has an integer kernel for the operator, but it is slower than the float one.",
     "F203": "A grouped convolution with more than one channel per group: the integer kernel of onnxruntime "

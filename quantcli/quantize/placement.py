@@ -6,12 +6,13 @@ fails. Demotion only ever removes nodes, so the result exists, is unique, and do
 Rules on a target that fuses Q/DQ (onnxruntime): a kernel without a float-output form needs an output that one
 quantizer alone reads; elementwise kernels need all inputs as integers that exist anyway, and a reader that
 wants integers; moved tensors need a reader that wants integers; max-pools need to stand between kernels.
-Elsewhere only graph outputs are kept free of Q/DQ.
+Elsewhere only graph outputs are kept free of Q/DQ. On every target a tensor that the user leaves in float has
+no kernel that reads it, and none that makes it unless its kind can give float.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
@@ -48,21 +49,25 @@ class Placement:
         candidates: Mapping[str, Kernel],
         known: Callable[[str], bool],
         choices: Choices | None = None,
+        in_float: Collection[str] = (),
     ) -> None:
         self._view = view
         self._choices = choices or Choices()
         self._chosen_float = chosen_float(view, self._choices)
         self._target = target
         self._known = known
+        self._in_float = frozenset(in_float)
         self._output_bound = self._find_output_bound()
         self._makers = {value: kernel for kernel in candidates.values() for value in kernel.outputs}
         self._order = [node.name for node in view.nodes if node.name in candidates]
         self.kernels = dict(candidates)
         self.reasons: dict[str, Reason] = {}
         rule = self._fusing_rule if target.fuses_qdq else self._plain_rule
-        self._settle([self._choice_rule, rule])
-        # Missing statistics come second: what was not observed is mostly what no rule wanted quantized.
-        self._settle([self._choice_rule, rule, self._needs_statistics])
+        first = [self._choice_rule, rule]
+        self._settle(first)
+        # What is forbidden or unknown comes later: it mostly concerns what no rule wanted quantized.
+        self._settle([*first, self._left_in_float])
+        self._settle([*first, self._left_in_float, self._needs_statistics])
 
     def _settle(self, rules: Sequence[Callable[[Kernel], Reason | None]]) -> None:
         """Demote until no rule fails any more."""
@@ -141,6 +146,16 @@ class Placement:
 
     def _choice_rule(self, kernel: Kernel) -> Reason | None:
         return self._chosen_float.get(kernel.node.name)
+
+    def _left_in_float(self, kernel: Kernel) -> Reason | None:
+        for _, value in kernel.inputs:
+            if value in self._in_float:
+                return Reason(code="F102", sentence=f"tensor '{value}' is left in float, and it reads that")
+        if not kernel.row.on(self._target.name).float_output:
+            for value in kernel.outputs:
+                if value in self._in_float and not self._view.tensors[value].is_output:
+                    return Reason(code="F102", sentence=f"tensor '{value}' is left in float, and it makes that")
+        return None
 
     def _needs_statistics(self, kernel: Kernel) -> Reason | None:
         for _, value in kernel.inputs:

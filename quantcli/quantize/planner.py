@@ -30,7 +30,7 @@ from quantcli.quantize.plan import (
     TablePlan,
     TensorPlan,
 )
-from quantcli.quantize.recipe import Recipe, select
+from quantcli.quantize.recipe import Recipe, select, select_tensors
 from quantcli.quantize.tables import find_table, read_in_float
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
@@ -73,9 +73,13 @@ class _Planner:
     def plan(self) -> Plan:
         candidates = self._candidates()
         placement = Placement(self.view, self.target, candidates, self.known, self.recipe.choices)
+        groups = SharingGroups(self.view, placement, self.target)
+        in_float = self._in_float(groups)
+        if in_float:
+            placement = Placement(self.view, self.target, candidates, self.known, self.recipe.choices, in_float)
+            groups = SharingGroups(self.view, placement, self.target)
         self.reasons.update(placement.reasons)
         self._leave_shared_tables(placement)
-        groups = SharingGroups(self.view, placement, self.target)
         kernels = placement.kernels.values()
         return Plan(
             target=self.target.name,
@@ -100,7 +104,7 @@ class _Planner:
     # Candidates -------------------------------------------------------------------------------------
 
     def _candidates(self) -> dict[str, Kernel]:
-        excluded = select(self.recipe.exclude, self.view)
+        excluded = select(self.recipe.excluded_nodes, self.view)
         included = select(self.recipe.include, self.view) if self.recipe.include else None
         found: dict[str, Kernel] = {}
         for node in self.view.nodes:
@@ -143,6 +147,15 @@ class _Planner:
         left = read_in_float(self.view, self.tables, weights)
         self.reasons.update(left)
         self.tables = {name: table for name, table in self.tables.items() if name not in left}
+
+    def _in_float(self, groups: SharingGroups) -> frozenset[str]:
+        """Values that the recipe leaves in float, and all that have their parameters.
+
+        ``groups`` are those without this restriction: a pool in float does not keep what it reads from being
+        the same tensor as what it makes.
+        """
+        roots = {groups.root(value) for value in select_tensors(self.recipe.excluded_tensors, self.view)}
+        return frozenset(value for value in self._values_in_order() if groups.root(value) in roots)
 
     # Nodes ------------------------------------------------------------------------------------------
 

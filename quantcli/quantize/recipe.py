@@ -1,8 +1,9 @@
-"""What the user wants: defaults, and selectors of the nodes that must or must not be quantized.
+"""What the user wants: defaults, and selectors of the nodes and tensors that must or must not be quantized.
 
 A selector is a glob over node names (``block1/*``), ``re:EXPR`` (a regular expression that must match the
-whole name) or ``op:TYPE`` (an operator). A selector that matches nothing is an error, because a misspelt
-exclusion would otherwise pass in silence.
+whole name) or ``op:TYPE`` (an operator). With ``tensor:`` before it, a glob or ``re:EXPR`` names activations
+instead (``tensor:relu_3``). A selector that matches nothing is an error, because a misspelt exclusion would
+otherwise pass in silence.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from quantcli.core.dtypes import INT8, UINT8, QType
@@ -18,6 +19,9 @@ from quantcli.errors import ConfigError
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.targets import DEFAULT_TARGET
 from quantcli.quantize.choices import Choices
+
+TENSOR = "tensor:"
+"""What stands before a selector of tensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,9 @@ class Recipe:
         per_channel: Whether weights have a scale per output channel.
         method: Range method, as text ("capped", "minmax", "percentile:99.999", …).
         include: Selectors; when given, only matching nodes are quantized.
-        exclude: Selectors of nodes left in float; stronger than ``include``.
+        exclude: Selectors of nodes left in float, and of tensors with "tensor:" before them; stronger than
+            ``include``.
+        float_tensors: Further selectors of tensors that carry no Q/DQ, with or without "tensor:".
         choices: Which way is taken where there are several.
     """
 
@@ -44,7 +50,19 @@ class Recipe:
     method: str = "capped"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    float_tensors: tuple[str, ...] = ()
     choices: Choices = field(default_factory=Choices)
+
+    @property
+    def excluded_nodes(self) -> tuple[str, ...]:
+        """Selectors of nodes left in float."""
+        return tuple(selector for selector in self.exclude if not selector.startswith(TENSOR))
+
+    @property
+    def excluded_tensors(self) -> tuple[str, ...]:
+        """Selectors of tensors left in float, from both fields, with "tensor:" before each."""
+        named = (selector for selector in self.exclude if selector.startswith(TENSOR))
+        return (*named, *(TENSOR + selector.removeprefix(TENSOR) for selector in self.float_tensors))
 
 
 def matches(selector: str, node: NodeInfo) -> bool:
@@ -55,16 +73,18 @@ def matches(selector: str, node: NodeInfo) -> bool:
     """
     if selector.startswith("op:"):
         return node.op_type == selector[3:] or node.op == selector[3:]
-    names = (node.name, *node.absorbed)
-    if selector.startswith("re:"):
-        try:
-            expression = re.compile(selector[3:])
-        except re.error as error:
-            raise ConfigError(
-                "C102", f"selector '{selector}' is not a valid regular expression: {error}"
-            ) from error
-        return any(expression.fullmatch(name) for name in names)
-    return any(name == selector or fnmatch.fnmatchcase(name, selector) for name in names)
+    return any(map(_test(selector), (node.name, *node.absorbed)))
+
+
+def _test(selector: str) -> Callable[[str], bool]:
+    """Whether a name is meant by a glob or ``re:EXPR``."""
+    if not selector.startswith("re:"):
+        return lambda name: name == selector or fnmatch.fnmatchcase(name, selector)
+    try:
+        expression = re.compile(selector[3:])
+    except re.error as error:
+        raise ConfigError("C102", f"selector '{selector}' is not a valid regular expression: {error}") from error
+    return lambda name: expression.fullmatch(name) is not None
 
 
 def select(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
@@ -92,6 +112,38 @@ def select(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
     return found
 
 
+def select_tensors(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
+    """Activations of the main graph named by ``selectors``, which begin with "tensor:".
+
+    Returns:
+        Value name → the last selector that matched it.
+
+    Raises:
+        ConfigError: C101, a selector matches nothing (all such selectors are told at once).
+    """
+    names = (*view.inputs, *(value for node in view.nodes for value in node.outputs if value))
+    found: dict[str, str] = {}
+    missing = []
+    for selector in selectors:
+        hits = [*filter(_test(selector.removeprefix(TENSOR)), names)]
+        if not hits:
+            missing.append(selector)
+        found.update(dict.fromkeys(hits, selector))
+    if missing:
+        raise ConfigError(
+            "C101",
+            "; ".join(f"selector '{selector}' matches no tensor of the model" for selector in missing),
+            hint=_meant(
+                near
+                for selector in missing
+                for near in difflib.get_close_matches(
+                    selector.removeprefix(TENSOR).removeprefix("re:"), names, n=3, cutoff=0.4
+                )
+            ),
+        )
+    return found
+
+
 def _nearest(missing: Sequence[str], nodes: Iterable[NodeInfo]) -> str:
     """Names and operators that the user may have meant."""
     nodes = tuple(nodes)
@@ -101,6 +153,9 @@ def _nearest(missing: Sequence[str], nodes: Iterable[NodeInfo]) -> str:
     for selector in missing:
         pool = operators if selector.startswith("op:") else names
         near += difflib.get_close_matches(selector.removeprefix("re:"), pool, n=3, cutoff=0.4)
-    if not near:
-        return "list the names with: quantcli inspect MODEL -v"
-    return "did you mean " + ", ".join(f"'{name}'" for name in dict.fromkeys(near)) + "?"
+    return _meant(near)
+
+
+def _meant(near: Iterable[str]) -> str:
+    names = ", ".join(f"'{name}'" for name in dict.fromkeys(near))
+    return f"did you mean {names}?" if names else "list the names with: quantcli inspect MODEL -v"
