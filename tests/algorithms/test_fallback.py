@@ -44,7 +44,7 @@ def test_the_greatest_benefit_for_its_cost_comes_first():
 
 
 def test_a_layer_is_paid_for_once():
-    """t1 and t2 share l2: once t1 is in float, t2 costs one layer only and overtakes t4, which makes more noise."""
+    """t1 and t2 share l2: with t1 in float, t2 costs one layer only and overtakes t4, which makes more noise."""
     sensitivity, outline = chain([0.0, 9.0, 3.0, 0.0, 5.0, 0.0])
     steps = greedy_order(sensitivity, outline, {f"l{i}": 1.0 for i in range(1, 6)}, never)
     assert steps[-1].tensors == ("t1", "t2", "t4")
