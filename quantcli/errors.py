@@ -95,6 +95,7 @@ ERROR_CODES: dict[str, str] = {
     "U104": "There is no such topic to explain.",
     "U105": "Options exclude each other, or one has no effect without another.",
     "U106": "Two outputs of one command have the same name.",
+    "U107": "No gate says what fidelity or accuracy tuning has to reach.",
     "U201": "Static quantization needs either a calibration file or samples.",
     "U202": "There is no such output format.",
     "U203": "The installed onnxruntime does not have the execution provider that was asked for.",
@@ -107,6 +108,10 @@ ERROR_CODES: dict[str, str] = {
     "C103": "The file is no plan of quantcli, or of another version.",
     "C104": "The plan was made for another model.",
     "C105": "The plan quantizes a tensor that calibration did not observe.",
+    "C106": "A recipe file cannot be read, or is no TOML.",
+    "C107": "A recipe file has a key that does not exist.",
+    "C108": "A value in a recipe file is of the wrong kind.",
+    "C109": "The file is no state of a tuning run, or was damaged.",
     # M: models ----------------------------------------------------------------------------------
     "M101": "The model file cannot be read, or is not an ONNX model.",
     "M102": "The model is not valid ONNX: a value without a producer, a name defined twice, a cycle, no nodes.",

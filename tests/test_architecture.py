@@ -35,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "config": {"core", "ops", *FOUNDATION},
     "pipeline": {
         "core", "graph", "ops", "data", "runtime", "calibration", "quantize", "algorithms", "evaluate", "report",
-        *FOUNDATION,
+        "config", *FOUNDATION,
     },
     "cli": {
         "core", "graph", "ops", "data", "runtime", "calibration", "quantize", "algorithms", "evaluate", "report",

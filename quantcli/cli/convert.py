@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 _HOW = "How to quantize"
 
-_PLANNING = ("target", "bits", "weight_bits", "activation_bits", "granularity", "symmetric", "exclude", "include")
+_PLANNING = (
+    "target", "bits", "weight_bits", "activation_bits", "granularity", "symmetric", "exclude", "include", "recipe",
+)  # fmt: skip
 
 
 def _methods(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
@@ -44,6 +46,14 @@ def _methods(_: click.Context, __: click.Parameter, incomplete: str) -> list[str
     from quantcli.calibration.estimators import ESTIMATORS
 
     return [name for name in ESTIMATORS if name.startswith(incomplete)]
+
+
+def _use_recipe(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Let the values of a recipe file take the place of the options' defaults."""
+    if path is not None:
+        from quantcli.config.recipe_file import read_recipe
+
+        context.default_map = {**(context.default_map or {}), **read_recipe(path)}
 
 
 _EPILOG = """\b
@@ -84,6 +94,16 @@ Examples:
 )
 @option("--weight-bits", type=int, metavar="N", section=_HOW, help="Bits of weights: 8, or 4 (half the size).")
 @option("--activation-bits", type=int, metavar="N", section=_HOW, help="Bits of activations: 8.")
+@option(
+    "--recipe",
+    type=file_path(),
+    is_eager=True,
+    expose_value=False,
+    callback=_use_recipe,
+    metavar="FILE",
+    section=_HOW,
+    help="Options of this section from a file (TOML), such as quantcli tune writes; flags are stronger.",
+)
 @option(
     "--format",
     type=click.Choice(["qdq", "qoperator"]),
@@ -224,7 +244,7 @@ def convert(
         calibration=calibration,
         data=data_options(data, shared),
         eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
-        recipe=_recipe(shared),
+        recipe=recipe_of(shared),
         format=shared["format"],
         effort=shared["effort"],
         placement=shared["placement"] or "",
@@ -298,7 +318,8 @@ def _refuse_planning(context: click.Context) -> None:
         )
 
 
-def _recipe(shared: dict[str, Any]) -> Recipe:
+def recipe_of(shared: dict[str, Any]) -> Recipe:
+    """The recipe that the options of this command say."""
     from quantcli.core.dtypes import INT4, INT8
     from quantcli.quantize.recipe import Recipe
 

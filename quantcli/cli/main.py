@@ -21,6 +21,7 @@ from quantcli.cli.failures import EXIT_SIGPIPE, Terminated, failure_of, tell
 from quantcli.cli.inspect import inspect
 from quantcli.cli.screen import flush_output
 from quantcli.cli.settings import Settings, global_options
+from quantcli.cli.tune import tune
 from quantcli.cli.versions import show_versions
 from quantcli.errors import EXIT_OK, OutputError
 
@@ -85,7 +86,7 @@ def cli() -> None:
     """Quantize float ONNX models to 8-bit integers, verify the result, and say why each node is where it is."""
 
 
-for _command in (calibrate, convert, compare, inspect, explain):
+for _command in (calibrate, convert, compare, tune, inspect, explain):
     cli.add_command(_command)
 
 

@@ -112,6 +112,12 @@ def select(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
     return found
 
 
+def tensor_selector(name: str) -> str:
+    """The selector of exactly the tensor ``name``."""
+    glob = re.sub(r"([*?[])", r"[\1]", name)
+    return TENSOR + (f"[r]{glob[1:]}" if glob.startswith("re:") else glob)
+
+
 def select_tensors(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
     """Activations of the main graph named by ``selectors``, which begin with "tensor:".
 

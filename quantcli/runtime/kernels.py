@@ -49,6 +49,11 @@ def optimized_view(model: bytes | Path, settings: SessionSettings) -> GraphView:
         return read_view(path)
 
 
+def plain_name(name: str) -> str:
+    """The name that a node of the optimized graph was made from: of a node or, in NCHWc layout, of its result."""
+    return _SUFFIX.sub("", name)
+
+
 def kernel_report(
     model: bytes | Path, expected: Mapping[str, str], settings: SessionSettings | None = None
 ) -> KernelReport:
@@ -61,9 +66,9 @@ def kernel_report(
     """
     view = optimized_view(model, settings or SessionSettings())
     integer = [node for node in view.nodes if node.op_type in INTEGER_KERNELS]
-    names = {_SUFFIX.sub("", node.name) for node in integer}
+    names = {plain_name(node.name) for node in integer}
     unfused = {}
-    left = {_SUFFIX.sub("", node.name): node for node in view.nodes if node.op_type not in INTEGER_KERNELS}
+    left = {plain_name(node.name): node for node in view.nodes if node.op_type not in INTEGER_KERNELS}
     for name, op_type in expected.items():
         if name in names:
             continue

@@ -54,6 +54,7 @@ class SessionSettings:
         config: onnxruntime session config entries.
         providers: Execution providers in order of preference.
         optimized_path: Where onnxruntime writes the graph that it really runs.
+        profile_prefix: Where onnxruntime writes the times of nodes, as PREFIX_….json; None for no times.
     """
 
     threads: int = 1
@@ -61,6 +62,7 @@ class SessionSettings:
     config: Mapping[str, str] = field(default_factory=dict)
     providers: tuple[str, ...] = CPU
     optimized_path: Path | None = None
+    profile_prefix: Path | None = None
 
 
 def _first_line(error: Exception) -> str:
@@ -90,6 +92,9 @@ class Session:
             options.add_session_config_entry(key, value)
         if settings.optimized_path is not None:
             options.optimized_model_filepath = str(settings.optimized_path)
+        if settings.profile_prefix is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(settings.profile_prefix)
         source = model if isinstance(model, bytes) else str(model)
         missing = [name for name in settings.providers if name not in ort.get_available_providers()]
         if missing:
@@ -133,6 +138,10 @@ class Session:
                 hint="run the float model on the same sample: is the data at fault or the model?",
             ) from error
         return dict(zip(wanted, values, strict=True))
+
+    def end_profile(self) -> Path:
+        """Close the file of times that ``profile_prefix`` asked for, and say which one it is."""
+        return Path(self._session.end_profiling())
 
 
 def _spec(arg: Any) -> TensorSpec:

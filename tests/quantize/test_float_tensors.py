@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 from small_graphs import actions, graph, plan_of, quantize_graph, reason
 
 from quantcli.errors import ConfigError
+from quantcli.graph.model import OnnxModel
 from quantcli.quantize.plan import Action
+from quantcli.quantize.recipe import Recipe, select_tensors, tensor_selector
 from quantcli.runtime.kernels import kernel_report, optimized_view
 from quantcli.runtime.session import Session, SessionSettings
 
@@ -177,3 +181,18 @@ def test_a_layer_between_quantized_tensors_is_guarded() -> None:
                 continue
             source = plan.tensors.get(maker.inputs[0])
             assert tensor.guard == (source is not None and source.integer_producer)
+
+
+@pytest.mark.parametrize("name", ["a", "a[0]", "a*b?", "re:x", "tensor:y"])
+def test_a_tensor_can_be_named_exactly(name: str) -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> '
+        "g (float[1] x) => (float[1] y) { a = Neg(x) b = Neg(a) y = Neg(b) }"
+    )
+    proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = name
+    proto.graph.node[1].output[0] = proto.graph.node[2].input[0] = "a0"
+    for number, node in enumerate(proto.graph.node):
+        node.name = f"n{number}"
+    view = OnnxModel(ir.from_proto(proto)).view()
+    assert set(select_tensors([tensor_selector(name)], view)) == {name}
+    assert Recipe(exclude=(tensor_selector(name),)).excluded_tensors == (tensor_selector(name),)

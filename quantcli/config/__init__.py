@@ -1,0 +1,1 @@
+"""Configuration in files: what may stand in them, reading with lines and suggestions, writing."""
