@@ -28,7 +28,10 @@ from quantcli.cli.screen import screen_of
 from quantcli.cli.settings import global_options, settings_of
 from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK, UsageError
 
-_AS_IN_CONVERT = ("target", "recipe", "format", "method", "granularity", "symmetric", "exclude", "include")
+_AS_IN_CONVERT = (
+    "recipe", "format", "target", "effort", "method", "granularity", "symmetric", "exclude", "include", "opset",
+    "mask", "max_memory",
+)  # fmt: skip
 
 _GOAL = "Goal"
 
@@ -142,20 +145,27 @@ def tune(
     from quantcli.cli.tune_view import show_tuning, tuning_json
     from quantcli.pipeline.tune import tune as run
     from quantcli.pipeline.tune_types import TuneOptions, TuneRequest
+    from quantcli.pipeline.types import ConvertRequest
 
     settings = settings_of(context)
     request = TuneRequest(
-        model=model,
-        data=data_options(data, shared),
+        conversion=ConvertRequest(
+            model=model,
+            data=data_options(data, shared),
+            eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
+            recipe=recipe_of(shared),
+            format=shared["format"],
+            opset=shared["opset"],
+            run=run_settings(shared),
+            effort=shared["effort"],
+            mask=shared["mask"],
+            max_memory=shared["max_memory"],
+        ),
         options=TuneOptions(gates=gate, minimize=shared["minimize"], probe_samples=shared["probe_samples"]),
-        eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
         labels=labels,
         labels_output=labels_output,
-        recipe=recipe_of(shared),
-        format=shared["format"],
         output=output,
         state=state,
-        run=run_settings(shared),
         overwrite=force,
     )
     with show_progress(settings) as progress:
@@ -166,5 +176,5 @@ def tune(
     if shared["json"]:
         screen.emit(tuning_json(result))
     elif not settings.quiet:
-        show_tuning(screen, request, result)
+        show_tuning(screen, request.conversion, result)
     return EXIT_OK if result.found.reached or exit_zero else EXIT_GATE_FAILED

@@ -13,14 +13,15 @@ from quantcli.report.format import MARKS, MISSING, decibel, number, plural
 
 if TYPE_CHECKING:
     from quantcli.cli.screen import Screen
-    from quantcli.pipeline.tune_types import TuneRequest, TuneResult, TuneRow
+    from quantcli.pipeline.tune_types import TuneResult, TuneRow
+    from quantcli.pipeline.types import ConvertRequest
 
 _NAMES_SHOWN = 8
 _NOISIEST_SHOWN = 5
 _ROWS_BEHIND = 3
 
 
-def show_tuning(screen: Screen, request: TuneRequest, result: TuneResult) -> None:
+def show_tuning(screen: Screen, request: ConvertRequest, result: TuneResult) -> None:
     """The summary after a recipe was written."""
     found = result.found
     screen.line((str(result.output), "bold"))
@@ -88,7 +89,7 @@ def _cells(row: TuneRow) -> tuple[str, ...]:
     )
 
 
-def _next(request: TuneRequest, result: TuneResult) -> str:
+def _next(request: ConvertRequest, result: TuneResult) -> str:
     words = ["quantcli", "convert", str(request.model)]
     for spec in request.data.specs:
         words += ["--data", spec]

@@ -54,6 +54,8 @@ KEYS: tuple[Key, ...] = (
     Key(name="target", kind=str, choices=tuple(TARGETS)),
     Key(name="format", kind=str, choices=("qdq", "qoperator")),
     Key(name="opset", kind=int),
+    Key(name="effort", kind=str),
+    Key(name="mask", kind=str),
     Key(name="method", kind=str),
     Key(name="granularity", kind=str, choices=("channel", "tensor")),
     Key(name="symmetric", kind=bool),

@@ -62,7 +62,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         threads=request.run.threads,
         choices=None if saved is None else saved.choices,
     )
-    stated = replace(request, recipe=_possible(request.recipe, source))
+    stated = replace(request, recipe=possible_recipe(request.recipe, source))
     request = stated if saved is None else with_choices(stated, saved.choices)
     if request.dry_run:
         plan = make_plan(source.view, request.recipe) if saved is None else _checked(request, saved, source.view)
@@ -137,7 +137,7 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
     check_outputs(outputs, request.overwrite, inputs=inputs)
 
 
-def _possible(recipe: Recipe, source: FloatModel) -> Recipe:
+def possible_recipe(recipe: Recipe, source: FloatModel) -> Recipe:
     """The recipe, with per-tensor weights where the opset has no others."""
     if source.view.opset >= PER_CHANNEL_OPSET or not recipe.per_channel:
         return recipe

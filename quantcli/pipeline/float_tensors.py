@@ -12,13 +12,11 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from quantcli.algorithms.fallback import Outline, Step, first_reached, greedy_order, without_superfluous
-from quantcli.algorithms.probes import PROBE_CONFIG, nodes_with_constants, probe, tensor_groups
+from quantcli.algorithms.probes import PROBE_CONFIG, nodes_with_constants, tensor_groups
 from quantcli.algorithms.sensitivity import (
-    WEIGHTS,
     Noise,
     NoiseMeter,
     Run,
@@ -26,7 +24,6 @@ from quantcli.algorithms.sensitivity import (
     decibels,
     measure_sensitivity,
 )
-from quantcli.data.base import Dataset
 from quantcli.evaluate.gate_syntax import Gate
 from quantcli.evaluate.gates import evaluate_gates
 from quantcli.pipeline.evaluation import Evaluation
@@ -34,7 +31,7 @@ from quantcli.pipeline.node_costs import extra_seconds, total_seconds
 from quantcli.pipeline.source import runnable
 from quantcli.pipeline.tune_state import TuneState
 from quantcli.pipeline.tune_types import Fallback, TuneOptions, TuneRow
-from quantcli.pipeline.workbench_nearest import Workbench
+from quantcli.pipeline.tuning_bench import TuningBench
 from quantcli.progress import Progress, SilentProgress
 from quantcli.quantize.plan import Action
 from quantcli.quantize.recipe import Recipe, tensor_selector
@@ -74,7 +71,6 @@ class FloatTensorSearch:
 
     Args:
         bench: Makes plans and models.
-        samples: Calibration samples, for the noise of tensors.
         evaluation: Judges models.
         gates: What has to be reached.
         options: How to search.
@@ -84,8 +80,7 @@ class FloatTensorSearch:
 
     def __init__(
         self,
-        bench: Workbench,
-        samples: Dataset,
+        bench: TuningBench,
         evaluation: Evaluation,
         gates: Sequence[Gate],
         options: TuneOptions,
@@ -95,7 +90,7 @@ class FloatTensorSearch:
         self._bench, self._evaluation, self._options = bench, evaluation, options
         self._gates = tuple(gates)
         self._state, self._progress = state, progress
-        self._feeds = [dict(sample) for sample in islice(iter(samples), options.probe_samples)]
+        self._feeds = bench.samples(options.probe_samples)
         self._plan = bench.plan(bench.recipe)
         self._groups = tensor_groups(self._plan)
         self._group_of = {name: tensor.group for name, tensor in self._plan.tensors.items()}
@@ -131,29 +126,17 @@ class FloatTensorSearch:
         return self._outlines[tensors]
 
     def _sensitivity(self) -> Sensitivity:
-        source = self._bench.source
-        solution = self._bench.solve(self._plan)
-        nodes = nodes_with_constants(self._plan)
-
         def load(kind: str, name: str) -> Run:
-            model = probe(
-                source.prepared,
-                source.view,
-                self._plan,
-                solution,
-                tensors=self._groups[name] if kind == "tensor" else (),
-                constants=() if kind == "tensor" else nodes if name == WEIGHTS else (name,),
-            )
-            with runnable(model) as loadable:
+            with runnable(self._bench.probe(kind, name)) as loadable:
                 return Session(loadable, replace(self._settings, config=PROBE_CONFIG)).run
 
-        with runnable(source.prepared) as loadable:
+        with runnable(self._bench.source.prepared) as loadable:
             reference = Session(loadable, self._settings)
         outputs = [spec.name for spec in reference.outputs if spec.dtype == "float32"]
         meter = NoiseMeter(self._feeds, reference.run, outputs)
         return measure_sensitivity(
             list(self._groups),
-            nodes,
+            nodes_with_constants(self._plan),
             load,
             meter,
             self._progress,

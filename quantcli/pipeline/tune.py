@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 
 from quantcli._version import __version__
-from quantcli.calibration.statistics import CalibrationStatistics
+from quantcli.algorithms.effort import EFFORTS
 from quantcli.config.recipe_file import Value, recipe_text
 from quantcli.errors import UsageError
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable
-from quantcli.pipeline.calibrate import collect_statistics
+from quantcli.pipeline.convert import convert, possible_recipe
 from quantcli.pipeline.evaluation import Evaluation, open_evaluation
 from quantcli.pipeline.float_tensors import FloatTensorSearch, steering, with_float_tensors
-from quantcli.pipeline.samples import open_samples
-from quantcli.pipeline.source import FloatModel, load_float_model
+from quantcli.pipeline.source import load_float_model
 from quantcli.pipeline.tune_state import TuneState
-from quantcli.pipeline.tune_types import TuneRequest, TuneResult
-from quantcli.pipeline.workbench_nearest import NearestWorkbench, Workbench
+from quantcli.pipeline.tune_types import Fallback, TuneRequest, TuneResult
+from quantcli.pipeline.tuning_bench import TuningBench
+from quantcli.pipeline.types import ConvertRequest, ConvertResult
+from quantcli.pipeline.workbench import open_workbench
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
-from quantcli.quantize.recipe import Recipe
 from quantcli.runtime.session import runtime_version
 
 
@@ -32,34 +34,35 @@ def tune(request: TuneRequest, progress: Progress) -> TuneResult:
         ModelError, DataError: As ``convert``.
         OutputError: The recipe exists (O101), or cannot be written.
     """
-    gates = tuple(parse_gate(text) for text in request.options.gates)
-    check_gates(gates)
-    output = request.output or request.model.with_suffix(".recipe.toml")
+    asked = request.conversion
+    output = request.output or asked.model.with_suffix(".recipe.toml")
     state_path = request.state or output.with_name(f"{output.name}.state.json")
-    inputs = (request.model, request.labels, *data_files(request.data, request.eval_data))
+    inputs = (asked.model, asked.calibration, request.labels, *data_files(asked.data, asked.eval_data))
     check_outputs((output,), request.overwrite, inputs=inputs)
     check_outputs((output, state_path), overwrite=True, inputs=inputs)
-    source = load_float_model(
-        request.model,
-        request.recipe.target,
-        per_channel=request.recipe.per_channel,
-        threads=request.run.threads,
-    )
-    evaluation = _evaluation(request, source, gates)
-    statistics = collect_statistics(source, request.data, request.run, request.recipe.target, progress).statistics
-    bench = NearestWorkbench(source, request.recipe, statistics, request.format)
-    state = TuneState(state_path, _key(bench, evaluation, request.options.probe_samples))
-    samples = open_samples(request.data, source.inputs)
-    search = FloatTensorSearch(bench, samples, evaluation, gates, request.options, state, progress)
-    found = search.search()
+    bench, found, notes = _search(request, state_path, progress)
     recipe = with_float_tensors(bench.recipe, sorted(found.tensors))
-    write_text(output, recipe_text(recipe_values(recipe, request.format)), overwrite=request.overwrite)
+    text = recipe_text(recipe_values(replace(asked, recipe=recipe)))
+    write_text(output, text, overwrite=request.overwrite)
     return TuneResult(
-        output=output,
-        state=state_path,
-        found=found,
-        notes=(*source.notes, *_notes(request, state, evaluation, statistics), *found.notes),
+        output=output, state=state_path, found=found, notes=(*bench.source.notes, *notes, *found.notes)
     )
+
+
+def convert_to_target(request: TuneRequest, progress: Progress) -> tuple[ConvertResult, Fallback]:
+    """Search, and convert with what was found, in one go; the state is kept only where a file is named.
+
+    Raises:
+        As ``tune`` and ``convert``.
+    """
+    asked = request.conversion
+    output = asked.output or asked.model.with_name(f"{asked.model.stem}.int8.onnx")
+    inputs = (asked.model, asked.calibration, request.labels, *data_files(asked.data, asked.eval_data))
+    check_outputs((output, *asked.reports, asked.plan_out), asked.overwrite, inputs=inputs)
+    bench, found, notes = _search(request, request.state, progress)
+    recipe = with_float_tensors(bench.recipe, sorted(found.tensors))
+    result = convert(replace(asked, recipe=recipe), progress)
+    return replace(result, notes=(*notes, *found.notes, *result.notes)), found
 
 
 def check_gates(gates: tuple[Gate, ...]) -> None:
@@ -76,48 +79,74 @@ def check_gates(gates: tuple[Gate, ...]) -> None:
         )
 
 
-def recipe_values(recipe: Recipe, form: str) -> dict[str, Value]:
-    """A recipe as its file has it."""
-    return {
+def recipe_values(request: ConvertRequest) -> dict[str, Value]:
+    """What a recipe file says of a conversion."""
+    recipe = request.recipe
+    values: dict[str, Value | None] = {
         "target": recipe.target,
-        "format": form,
+        "format": request.format,
+        "opset": request.opset,
+        "effort": request.effort,
+        "mask": request.mask,
         "method": recipe.method,
         "granularity": "channel" if recipe.per_channel else "tensor",
         "symmetric": recipe.symmetric,
         "include": recipe.include,
         "exclude": (*recipe.excluded_nodes, *recipe.excluded_tensors),
     }
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _evaluation(request: TuneRequest, source: FloatModel, gates: tuple[Gate, ...]) -> Evaluation:
+def _search(
+    request: TuneRequest, state_path: Path | None, progress: Progress
+) -> tuple[TuningBench, Fallback, tuple[str, ...]]:
+    gates = tuple(parse_gate(text) for text in request.options.gates)
+    check_gates(gates)
+    asked = request.conversion
+    source = load_float_model(
+        asked.model,
+        asked.recipe.target,
+        opset=asked.opset,
+        per_channel=asked.recipe.per_channel,
+        threads=asked.run.threads,
+    )
+    asked = replace(asked, recipe=possible_recipe(asked.recipe, source))
     timed = any(gate.metric == "latency_ratio" for gate in gates) or request.options.minimize == "latency"
-    found = open_evaluation(
+    evaluation = open_evaluation(
         source,
-        request.eval_data if request.eval_data.specs else request.data,
-        request.run,
+        asked.eval_data if asked.eval_data.specs else asked.data,
+        asked.run,
         labels=request.labels,
         labels_output=request.labels_output,
         timed_pairs=request.options.timed_pairs if timed else 0,
     )
+    _check_measurable(gates, evaluation)
+    shared = open_workbench(asked, source, EFFORTS[asked.effort].samples, progress)
+    bench = TuningBench(request=asked, bench=shared)
+    state = TuneState(state_path, _key(bench, evaluation, request.options.probe_samples))
+    found = FloatTensorSearch(bench, evaluation, gates, request.options, state, progress).search()
+    return bench, found, _notes(asked, state, evaluation, shared.statistics.notes)
+
+
+def _check_measurable(gates: tuple[Gate, ...], evaluation: Evaluation) -> None:
     require_measurable(
         gates,
         data=True,
-        labels=found.labels is not None,
-        latency=bool(found.timed_pairs),
-        synthetic=found.dataset.synthetic,
+        labels=evaluation.labels is not None,
+        latency=bool(evaluation.timed_pairs),
+        synthetic=evaluation.dataset.synthetic,
     )
-    return found
 
 
-def _key(bench: Workbench, evaluation: Evaluation, probe_samples: int) -> str:
+def _key(bench: TuningBench, evaluation: Evaluation, probe_samples: int) -> str:
     parts = (bench.digest, evaluation.digest, probe_samples, __version__, runtime_version())
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _notes(
-    request: TuneRequest, state: TuneState, evaluation: Evaluation, statistics: CalibrationStatistics
+    request: ConvertRequest, state: TuneState, evaluation: Evaluation, more: tuple[str, ...]
 ) -> tuple[str, ...]:
-    notes = [*statistics.notes]
+    notes = [*more]
     if state.stale:
         notes.append("the state file was of another model, other samples or options: everything was measured anew")
     if not request.eval_data.specs:

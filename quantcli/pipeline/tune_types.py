@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quantcli.pipeline.types import DataOptions, RunOptions
-from quantcli.quantize.recipe import Recipe
+from quantcli.pipeline.types import ConvertRequest
 from quantcli.report.schema import GateResult, Report
 
 Price = Literal["latency", "layers"]
@@ -37,31 +36,22 @@ class TuneRequest:
     """``quantcli tune``.
 
     Attributes:
-        model: Float model.
-        data: Samples to calibrate on; the noise of tensors is measured on the first of them.
+        conversion: How the model is converted. Its recipe is where the search starts, its evaluation samples are
+            those that gates are held against (without any, the calibration samples).
         options: What to reach and how.
-        eval_data: Samples that gates are held against; those of ``data`` without any.
-        labels: File of labels of these samples.
+        labels: File of labels of the samples that gates are held against.
         labels_output: Output that the labels belong to; None to choose.
-        recipe: Where the search starts; tensors are added to its exclusions.
-        format: "qdq" or "qoperator".
         output: The recipe file; None for MODEL.recipe.toml beside the model.
         state: File that holds what was measured; None for RECIPE.state.json beside the recipe.
-        run: How to run.
         overwrite: Replace an existing recipe.
     """
 
-    model: Path
-    data: DataOptions
+    conversion: ConvertRequest
     options: TuneOptions
-    eval_data: DataOptions = field(default_factory=DataOptions)
     labels: Path | None = None
     labels_output: str | None = None
-    recipe: Recipe = field(default_factory=Recipe)
-    format: str = "qdq"
     output: Path | None = None
     state: Path | None = None
-    run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False
 
 
