@@ -9,6 +9,7 @@ import click
 
 from quantcli.algorithms.effort import DEFAULT_EFFORT, EFFORTS
 from quantcli.cli.command import Command, option
+from quantcli.cli.goals import convert_to_goal, goal_gates, goal_options
 from quantcli.cli.kinds import Bytes, file_path
 from quantcli.cli.options import (
     DATA,
@@ -29,7 +30,7 @@ from quantcli.cli.options import (
 from quantcli.cli.progress import show_progress
 from quantcli.cli.screen import screen_of
 from quantcli.cli.settings import global_options, settings_of
-from quantcli.errors import UsageError
+from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from quantcli.quantize.recipe import Recipe
@@ -153,6 +154,7 @@ Examples:
     "tensor:re:EXPR. Repeatable.",
 )
 @option("--include", multiple=True, metavar="SEL", section=_HOW, help="Quantize only such nodes. Repeatable.")
+@goal_options(_HOW)
 @option(
     "--opset", type=click.IntRange(min=1), metavar="N", section=_HOW, help="Raise the model to this ai.onnx opset."
 )
@@ -224,7 +226,7 @@ def convert(
     report: tuple[Path, ...],
     force: bool,
     **shared: Any,
-) -> None:
+) -> int:
     """Quantize a float model: 8-bit activations and weights where that pays on the target.
 
     The result is loaded, run and compared before it appears under its name; the model itself is never
@@ -234,6 +236,7 @@ def convert(
     _check_sources(context, calibration, data, eval_data, dry_run)
     if plan is not None:
         _refuse_planning(context)
+    gates = goal_gates(context, shared)
     from quantcli.cli.summary import show_conversion, show_dry_run
     from quantcli.pipeline.convert import convert as run
     from quantcli.pipeline.types import ConvertRequest
@@ -260,7 +263,10 @@ def convert(
         overwrite=force,
     )
     with show_progress(settings_of(context)) as progress:
-        result = run(request, progress)
+        if gates:
+            result, reached = convert_to_goal(request, gates, shared, progress)
+        else:
+            result, reached = run(request, progress), True
     screen = screen_of(context)
     for note in result.notes:
         screen.note(note)
@@ -272,6 +278,7 @@ def convert(
         show_dry_run(screen, request, result)
     elif not screen.settings.quiet:
         show_conversion(screen, request, result)
+    return EXIT_OK if reached else EXIT_GATE_FAILED
 
 
 def _check_bits(shared: dict[str, Any]) -> None:

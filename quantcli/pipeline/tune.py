@@ -62,7 +62,16 @@ def convert_to_target(request: TuneRequest, progress: Progress) -> tuple[Convert
     bench, found, notes = _search(request, request.state, progress)
     recipe = with_float_tensors(bench.recipe, sorted(found.tensors))
     result = convert(replace(asked, recipe=recipe), progress)
-    return replace(result, notes=(*notes, *found.notes, *result.notes)), found
+    return replace(result, notes=(*_told(found), *notes, *found.notes, *result.notes)), found
+
+
+def _told(found: Fallback) -> tuple[str, ...]:
+    """What a conversion says of its search."""
+    names = ", ".join(f"'{name}'" for name in found.tensors)
+    left = f"{len(found.tensors)} tensors are left in float for the target: {names}"
+    failed = [gate.sentence for gate in found.gates if gate.status in ("fail", "not-measured")]
+    missed = [f"the target was not reached: {sentence}" for sentence in failed]
+    return (*([left] if names else []), *missed)
 
 
 def check_gates(gates: tuple[Gate, ...]) -> None:

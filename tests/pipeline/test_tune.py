@@ -17,7 +17,7 @@ from quantcli.pipeline import float_tensors as search_module
 from quantcli.pipeline.convert import convert
 from quantcli.pipeline.float_tensors import mark_dominated
 from quantcli.pipeline.node_costs import extra_seconds
-from quantcli.pipeline.tune import tune
+from quantcli.pipeline.tune import convert_to_target, tune
 from quantcli.pipeline.tune_types import TuneOptions, TuneRequest, TuneRow
 from quantcli.pipeline.types import ConvertRequest, DataOptions
 from quantcli.progress import SilentProgress
@@ -216,3 +216,17 @@ def test_a_row_is_dominated_by_a_better_one_only() -> None:
 
     rows = mark_dominated([row(0, 10.0), row(1, 9.0), row(2, 12.0), row(2, 12.0), row(2, 11.0)])
     assert [found.dominated for found in rows] == [False, True, False, False, True]
+
+
+def test_one_conversion_reaches_a_target_by_itself(folder: Path) -> None:
+    result, found = convert_to_target(request(folder), SILENT)
+    assert found.tensors == ("x", "h")
+    assert result.fidelity["y"] >= 53
+    assert result.notes[0] == "2 tensors are left in float for the target: 'x', 'h'"
+    assert not list(folder.glob("*.json"))
+
+
+def test_a_target_that_is_missed_is_told(folder: Path) -> None:
+    result, found = convert_to_target(request(folder, "sqnr>=200"), SILENT)
+    assert not found.reached
+    assert any(note.startswith("the target was not reached: sqnr of 'y' is") for note in result.notes)
