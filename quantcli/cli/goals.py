@@ -85,7 +85,7 @@ def convert_to_goal(
     labels: Path | None = shared["labels"]
     asked = TuneRequest(
         conversion=request,
-        options=TuneOptions(gates=gates),
+        options=TuneOptions(gates=gates, survey=False),
         labels=labels,
         labels_output=shared["labels_output"],
     )

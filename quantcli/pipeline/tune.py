@@ -13,7 +13,8 @@ from quantcli.errors import UsageError
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable
 from quantcli.pipeline.convert import convert, possible_recipe
 from quantcli.pipeline.evaluation import Evaluation, open_evaluation
-from quantcli.pipeline.float_tensors import FloatTensorSearch, steering, with_float_tensors
+from quantcli.pipeline.float_tensors import FloatTensorSearch, steering
+from quantcli.pipeline.real_runs import with_float_tensors
 from quantcli.pipeline.source import load_float_model
 from quantcli.pipeline.tune_state import TuneState
 from quantcli.pipeline.tune_types import Fallback, TuneRequest, TuneResult
@@ -41,7 +42,7 @@ def tune(request: TuneRequest, progress: Progress) -> TuneResult:
     check_outputs((output,), request.overwrite, inputs=inputs)
     check_outputs((output, state_path), overwrite=True, inputs=inputs)
     bench, found, notes = _search(request, state_path, progress)
-    recipe = with_float_tensors(bench.recipe, sorted(found.tensors))
+    recipe = with_float_tensors(bench.recipe, found.tensors)
     text = recipe_text(recipe_values(replace(asked, recipe=recipe)))
     write_text(output, text, overwrite=request.overwrite)
     return TuneResult(
@@ -60,7 +61,7 @@ def convert_to_target(request: TuneRequest, progress: Progress) -> tuple[Convert
     inputs = (asked.model, asked.calibration, request.labels, *data_files(asked.data, asked.eval_data))
     check_outputs((output, *asked.reports, asked.plan_out), asked.overwrite, inputs=inputs)
     bench, found, notes = _search(request, request.state, progress)
-    recipe = with_float_tensors(bench.recipe, sorted(found.tensors))
+    recipe = with_float_tensors(bench.recipe, found.tensors)
     result = convert(replace(asked, recipe=recipe), progress)
     return replace(result, notes=(*_told(found), *notes, *found.notes, *result.notes)), found
 

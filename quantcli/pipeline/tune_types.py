@@ -23,12 +23,14 @@ class TuneOptions:
         minimize: What a tensor in float costs.
         probe_samples: Calibration samples on which the noise of tensors is measured.
         timed_pairs: Pairs of timed runs for each real run; 0 for none.
+        survey: Measure the noise of tensors also where nothing has to be left in float.
     """
 
     gates: tuple[str, ...]
     minimize: Price = "latency"
     probe_samples: int = 16
     timed_pairs: int = 20
+    survey: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +91,11 @@ class Fallback:
     Attributes:
         tensors: Tensors to leave in float.
         reached: Whether all gates hold with them; else they are the best that was found.
-        rows: Everything that was looked at, from the fewest tensors in float to the most.
+        rows: Everything that was looked at, from the fewest tensors in float to the most; none without survey.
         gates: The gates' results.
         report: Comparison of the result with the float model.
         noise: Sharing group → SQNR in dB of the worst output with that group alone quantized.
-        weights_noise: The same with all weights alone.
+        weights_noise: The same with all weights alone; None where it was not measured.
         runs: Models that were made and measured, earlier ones in the state file included.
         notes: Things the user should know.
     """
@@ -104,7 +106,7 @@ class Fallback:
     gates: tuple[GateResult, ...]
     report: Report
     noise: Mapping[str, float]
-    weights_noise: float
+    weights_noise: float | None
     runs: int
     notes: tuple[str, ...] = ()
 

@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 from quantcli.config.recipe_file import read_recipe
 from quantcli.errors import ConfigError, OutputError, UsageError
-from quantcli.pipeline import float_tensors as search_module
+from quantcli.pipeline import forecast as forecast_module
+from quantcli.pipeline import real_runs as runs_module
 from quantcli.pipeline.convert import convert
 from quantcli.pipeline.float_tensors import mark_dominated
 from quantcli.pipeline.node_costs import extra_seconds
@@ -115,7 +116,7 @@ def test_gates_on_accuracy_steer_as_well(folder: Path) -> None:
 
 def test_an_interrupted_search_goes_on_where_it_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
-    original = search_module.NoiseMeter.noise
+    original = forecast_module.NoiseMeter.noise
 
     def interrupted(meter, run):
         runs.append(1)
@@ -123,7 +124,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(folder: Path, monkeypatc
             raise KeyboardInterrupt
         return original(meter, run)
 
-    monkeypatch.setattr(search_module.NoiseMeter, "noise", interrupted)
+    monkeypatch.setattr(forecast_module.NoiseMeter, "noise", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune(request(folder), SILENT)
     state = json.loads((folder / "m.recipe.toml.state.json").read_text())
@@ -139,8 +140,8 @@ def test_a_second_search_measures_nothing_and_finds_the_same(
 ) -> None:
     first = tune(request(folder), SILENT)
     text = first.output.read_bytes()
-    monkeypatch.setattr(search_module.NoiseMeter, "noise", lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr(search_module.Evaluation, "report", lambda *_: pytest.fail("run again"))
+    monkeypatch.setattr(forecast_module.NoiseMeter, "noise", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(runs_module.Evaluation, "report", lambda *_: pytest.fail("run again"))
     again = tune(request(folder, overwrite=True), SILENT)
     assert again.found == first.found
     assert again.output.read_bytes() == text
@@ -224,6 +225,13 @@ def test_one_conversion_reaches_a_target_by_itself(folder: Path) -> None:
     assert result.fidelity["y"] >= 53
     assert result.notes[0] == "2 tensors are left in float for the target: 'x', 'h'"
     assert not list(folder.glob("*.json"))
+
+
+def test_a_target_that_is_reached_already_costs_one_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast_module.NoiseMeter, "noise", lambda *_: pytest.fail("measured"))
+    asked = request(folder, "sqnr>=45", options=TuneOptions(gates=("sqnr>=45",), survey=False))
+    _, found = convert_to_target(asked, SILENT)
+    assert (found.tensors, found.reached, found.runs) == ((), True, 1)
 
 
 def test_a_target_that_is_missed_is_told(folder: Path) -> None:
