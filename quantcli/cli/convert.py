@@ -232,7 +232,7 @@ def convert(
     The result is loaded, run and compared before it appears under its name; the model itself is never
     changed. Nodes that stay in float are listed with the reason.
     """
-    _check_bits(shared)
+    check_bits(shared)
     _check_sources(context, calibration, data, eval_data, dry_run)
     if plan is not None:
         _refuse_planning(context)
@@ -281,7 +281,12 @@ def convert(
     return EXIT_OK if reached else EXIT_GATE_FAILED
 
 
-def _check_bits(shared: dict[str, Any]) -> None:
+def check_bits(shared: dict[str, Any]) -> None:
+    """Refuse numbers of bits that there are not.
+
+    Raises:
+        UsageError: U102.
+    """
     for name, there in (("bits", (8,)), ("weight_bits", (8, 4)), ("activation_bits", (8,))):
         if shared[name] is None or shared[name] in there:
             continue

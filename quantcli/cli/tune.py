@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from quantcli.cli.command import Command, option
-from quantcli.cli.convert import convert, recipe_of
+from quantcli.cli.convert import check_bits, convert, recipe_of
 from quantcli.cli.kinds import file_path
 from quantcli.cli.options import (
     DATA,
@@ -30,7 +30,7 @@ from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK, UsageError
 
 _AS_IN_CONVERT = (
     "recipe", "format", "target", "effort", "method", "granularity", "symmetric", "exclude", "include", "opset",
-    "mask", "max_memory",
+    "bits", "weight_bits", "activation_bits", "placement", "mask", "max_memory",
 )  # fmt: skip
 
 _GOAL = "Goal"
@@ -136,6 +136,7 @@ def tune(
     The noise of every tensor is measured at the outputs, an order follows from it and from the times of the
     layers, and real conversions along that order decide. The result is a recipe file.
     """
+    check_bits(shared)
     if not gate:
         raise UsageError("U101", "there is nothing to reach", hint="add a gate, such as --gate 'sqnr>=22'")
     if not data:
@@ -158,6 +159,7 @@ def tune(
             opset=shared["opset"],
             run=run_settings(shared),
             effort=shared["effort"],
+            placement=shared["placement"] or "",
             mask=shared["mask"],
             max_memory=shared["max_memory"],
         ),

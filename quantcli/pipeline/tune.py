@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from quantcli._version import __version__
 from quantcli.algorithms.effort import EFFORTS
 from quantcli.config.recipe_file import Value, recipe_text
+from quantcli.data.fingerprint import Fingerprint
 from quantcli.errors import UsageError
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable
 from quantcli.pipeline.convert import convert, possible_recipe
 from quantcli.pipeline.evaluation import Evaluation, open_evaluation
 from quantcli.pipeline.float_tensors import FloatTensorSearch, steering
+from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
 from quantcli.pipeline.real_runs import with_float_tensors
-from quantcli.pipeline.source import load_float_model
+from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.source import FloatModel, load_float_model
 from quantcli.pipeline.tune_state import TuneState
 from quantcli.pipeline.tune_types import Fallback, TuneRequest, TuneResult
 from quantcli.pipeline.tuning_bench import TuningBench
 from quantcli.pipeline.types import ConvertRequest, ConvertResult
-from quantcli.pipeline.workbench import open_workbench
+from quantcli.pipeline.workbench import open_workbench, stored_statistics
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
 from quantcli.runtime.session import runtime_version
@@ -97,6 +100,8 @@ def recipe_values(request: ConvertRequest) -> dict[str, Value]:
         "format": request.format,
         "opset": request.opset,
         "effort": request.effort,
+        "placement": request.placement or None,
+        "weight-bits": recipe.weight_dtype.bits,
         "mask": request.mask,
         "method": recipe.method,
         "granularity": "channel" if recipe.per_channel else "tensor",
@@ -118,6 +123,7 @@ def _search(
         asked.recipe.target,
         opset=asked.opset,
         per_channel=asked.recipe.per_channel,
+        weight_bits=asked.recipe.weight_dtype.bits,
         threads=asked.run.threads,
     )
     asked = replace(asked, recipe=possible_recipe(asked.recipe, source))
@@ -131,11 +137,23 @@ def _search(
         timed_pairs=request.options.timed_pairs if timed else 0,
     )
     _check_measurable(gates, evaluation)
-    shared = open_workbench(asked, source, EFFORTS[asked.effort].samples, progress)
-    bench = TuningBench(request=asked, bench=shared)
-    state = TuneState(state_path, _key(bench, evaluation, request.options.probe_samples))
+    state = TuneState(state_path, _key(asked, source, evaluation, request.options.probe_samples))
+    bench = _bench(asked, source, state, progress)
     found = FloatTensorSearch(bench, evaluation, gates, request.options, state, progress).search()
-    return bench, found, _notes(asked, state, evaluation, shared.statistics.notes)
+    return bench, found, _notes(asked, state, evaluation, bench.bench.statistics.notes)
+
+
+def _bench(request: ConvertRequest, source: FloatModel, state: TuneState, progress: Progress) -> TuningBench:
+    """The bench for a request, placed as the state remembers, or as measuring says now."""
+    statistics = stored_statistics(request, source)
+    if state.choices is None:
+        verdict = measured_placement(request, source, statistics, progress)
+        state.keep_choices(request.recipe.choices if verdict is None else verdict.choices)
+    assert state.choices is not None
+    placed = with_choices(request, state.choices)
+    prepared = prepared_for(placed, source, state.choices)
+    samples = EFFORTS[request.effort].samples
+    return TuningBench(request=placed, bench=open_workbench(placed, prepared, statistics, samples, progress))
 
 
 def _check_measurable(gates: tuple[Gate, ...], evaluation: Evaluation) -> None:
@@ -148,9 +166,22 @@ def _check_measurable(gates: tuple[Gate, ...], evaluation: Evaluation) -> None:
     )
 
 
-def _key(bench: TuningBench, evaluation: Evaluation, probe_samples: int) -> str:
-    parts = (bench.digest, evaluation.digest, probe_samples, __version__, runtime_version())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+def _key(request: ConvertRequest, source: FloatModel, evaluation: Evaluation, probe_samples: int) -> str:
+    """Digest of all that measurements depend on, but for placement, which is measured itself."""
+    data = Fingerprint()
+    for sample in open_samples(request.data, source.inputs):
+        data.update(sample)
+    calibration = b"" if request.calibration is None else request.calibration.read_bytes()
+    options = (request.format, request.opset, request.effort, request.placement, request.mask, request.max_memory)
+    versions = (__version__, runtime_version())
+    parts = (
+        source.digest,
+        data.hexdigest(),
+        hashlib.sha256(calibration).hexdigest(),
+        asdict(request.recipe),
+        options,
+    )
+    return hashlib.sha256(repr((parts, evaluation.digest, probe_samples, versions)).encode()).hexdigest()
 
 
 def _notes(

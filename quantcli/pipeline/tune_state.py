@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from quantcli.algorithms.sensitivity import Noise
 from quantcli.errors import ConfigError, DataError
+from quantcli.quantize.choices import Choices
 from quantcli.report.schema import Report
 from quantcli.report.to_json import from_json, to_json
 from quantcli.staged import staged_files
@@ -45,14 +47,10 @@ class TuneState:
         self.noise: dict[tuple[str, str], Noise] = {}
         self.runs: dict[frozenset[str], Report] = {}
         self.times: dict[str, dict[str, float]] = {}
+        self.choices: Choices | None = None
         self.stale = False
         if path is not None and path.exists():
             self._read(path)
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was measured yet."""
-        return not (self.noise or self.runs or self.times)
 
     def keep_noise(self, kind: str, name: str, noise: Noise) -> None:
         """Keep the noise of a part of the plan."""
@@ -63,6 +61,11 @@ class TuneState:
     def keep_run(self, tensors: frozenset[str], report: Report) -> None:
         """Keep a real run."""
         self.runs[tensors] = report
+        self.save()
+
+    def keep_choices(self, choices: Choices) -> None:
+        """Keep the placement: the other measurements hold for this one only."""
+        self.choices = choices
         self.save()
 
     def keep_times(self, times: dict[str, dict[str, float]]) -> None:
@@ -83,6 +86,7 @@ class TuneState:
                 for (kind, name), noise in self.noise.items()
             ],
             "times": self.times,
+            "choices": None if self.choices is None else asdict(self.choices),
             "runs": [
                 {"float_tensors": sorted(tensors), "report": json.loads(to_json(report))}
                 for tensors, report in self.runs.items()
@@ -102,6 +106,7 @@ class TuneState:
                 (item["kind"], item["name"]): tuple(float(part) for part in item["noise"])
                 for item in content["noise"]
             }
+            self.choices = None if content["choices"] is None else Choices(**content["choices"])
             self.times = {name: dict(times) for name, times in content["times"].items()}
             self.runs = {
                 frozenset(item["float_tensors"]): from_json(json.dumps(item["report"])) for item in content["runs"]

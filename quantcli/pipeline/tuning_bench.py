@@ -6,9 +6,8 @@ set of float tensors as ``convert`` does it, so that what was measured is what t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from quantcli.algorithms.effort import EFFORTS
 from quantcli.algorithms.probes import nodes_with_constants, probe, tensor_groups
 from quantcli.algorithms.sensitivity import WEIGHTS
 from quantcli.calibration.estimators import parse_method
-from quantcli.calibration.file_format import encode
 from quantcli.data.base import Sample
 from quantcli.errors import DataError
 from quantcli.graph.model import OnnxModel
@@ -52,14 +50,6 @@ class TuningBench:
     def recipe(self) -> Recipe:
         """The recipe without further float tensors."""
         return self.request.recipe
-
-    @property
-    def digest(self) -> str:
-        """Digest of all that results depend on besides float tensors."""
-        asked = self.request
-        options = (asdict(asked.recipe), asked.format, asked.opset, asked.effort, asked.mask, asked.max_memory)
-        parts = (self.source.digest, encode(self.bench.statistics), options)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def samples(self, count: int) -> Sequence[Sample]:
         """Calibration samples on which the noise of tensors is measured.
