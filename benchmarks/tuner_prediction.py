@@ -1,9 +1,9 @@
 """How well the tuner's prediction of the SQNR agrees with what conversions have.
 
-For every model: the noise of all tensors is measured as ``quantcli tune`` does it; then the model is really
-converted along the greedy order (1, 2, 3, 4, 6, 8, 12, 16 tensors in float) and with eight random sets of
-tensors, and measured on evaluation samples that neither calibration nor the probes saw. The error is predicted
-minus measured, in dB. The constant of the prediction comes from the conversion without float tensors, whose error
+For every model: the noise of all tensors is measured as ``quantcli tune`` does it, on 16 evaluation samples; then
+the model is really converted along the greedy order (1, 2, 3, 4, 6, 8, 12, 16 tensors in float) and with eight
+random sets of tensors, and measured on all evaluation samples. The error is predicted minus measured, in dB.
+The constant of the prediction comes from the conversion without float tensors, whose error
 is 0 for that reason; it is left out.
 
 The condition: a standard deviation of at most 0.6 dB.
@@ -25,16 +25,14 @@ from measure import as_json
 from models import Case, all_cases, verdict
 
 from quantcli.algorithms.effort import DEFAULT_EFFORT, EFFORTS
-from quantcli.pipeline.convert import possible_recipe
 from quantcli.pipeline.evaluation import open_evaluation
 from quantcli.pipeline.forecast import Forecast
 from quantcli.pipeline.real_runs import RealRuns, worst_sqnr
 from quantcli.pipeline.source import load_float_model
+from quantcli.pipeline.tune import open_bench
 from quantcli.pipeline.tune_state import TuneState
 from quantcli.pipeline.tune_types import TuneOptions
-from quantcli.pipeline.tuning_bench import TuningBench
 from quantcli.pipeline.types import ConvertRequest, DataOptions
-from quantcli.pipeline.workbench import open_workbench
 from quantcli.progress import SilentProgress
 from quantcli.quantize.recipe import Recipe
 
@@ -106,17 +104,17 @@ def predict(case: Case, effort: str, samples: int) -> Figures:
         eval_data=DataOptions(specs=(f"{case.eval}",), samples=samples),
         recipe=Recipe(),
         effort=effort,
+        placement="static",
     )
     source = load_float_model(case.model, request.recipe.target)
-    recipe = possible_recipe(request.recipe, source)
-    shared = open_workbench(request, source, EFFORTS[effort].samples, SILENT)
-    bench = TuningBench(request=request, bench=shared)
-    assert bench.recipe == recipe
     state = TuneState(None, "")
-    runs = RealRuns(bench, open_evaluation(source, request.eval_data, request.run), state, SILENT)
+    bench = open_bench(request, source, state, SILENT)
+    evaluation = open_evaluation(source, request.eval_data, request.run)
+    runs = RealRuns(bench, evaluation, state, SILENT)
     first = runs.report(())
     started = time.perf_counter()
-    forecast = Forecast(bench, first, TuneOptions(gates=(), minimize="layers"), request.run.threads, state, SILENT)
+    options = TuneOptions(gates=(), minimize="layers")
+    forecast = Forecast(bench, evaluation, first, options, state, SILENT)
     seconds = time.perf_counter() - started
     steps = forecast.order(lambda _: False)
     groups = list(forecast.outline(()).groups)

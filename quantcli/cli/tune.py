@@ -67,16 +67,13 @@ Examples:
     help="What a tensor in float costs: the time of the layers that it makes float, or their number.",
 )
 @option("--exit-zero", is_flag=True, section=_GOAL, help="Exit with 0 although a gate failed.")
-@data_option(
-    "Samples to calibrate on; the noise of every tensor is measured on the first of them. Forms as for convert. "
-    "Repeatable, one for each input."
-)
+@data_option("Samples to calibrate on. Forms as for convert. Repeatable, one for each input.")
 @option(
     "--eval-data",
     multiple=True,
     metavar="SPEC",
     section=DATA,
-    help="Other samples, on which gates are judged. Repeatable, one for each input.",
+    help="Other samples, on which noise is measured and gates are judged. Repeatable, one for each input.",
 )
 @option(
     "--labels",
@@ -93,7 +90,7 @@ Examples:
     show_default=True,
     metavar="N",
     section=RUNNING,
-    help="Samples on which the noise of every tensor is measured.",
+    help="Samples of --eval-data on which the noise of every tensor is measured.",
 )
 @sampling_options()
 @run_options(calibrating=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quantcli.data.base import Dataset
+from quantcli.data.base import Dataset, Sample
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.data.labels import read_labels
 from quantcli.errors import UsageError
@@ -16,6 +16,7 @@ from quantcli.evaluate.compare import LatencyOptions, compare_models
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import DataOptions, RunOptions
+from quantcli.pipeline.workbench import SampleKeeper
 from quantcli.progress import Progress
 from quantcli.report.schema import Report
 
@@ -49,6 +50,13 @@ class Evaluation:
         labels = b"" if self.labels is None else self.labels.tobytes()
         parts = (fingerprint.hexdigest(), labels, self.labels_output, self.threads)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def some(self, count: int) -> tuple[Sample, ...]:
+        """At most ``count`` of the samples, evenly spaced: they may be in order of their classes."""
+        kept = SampleKeeper(count)
+        for _ in kept.watch(self.dataset):
+            pass
+        return kept.samples
 
     def report(self, quantized: Path, progress: Progress) -> Report:
         """Compare ``quantized`` with the original."""

@@ -81,7 +81,7 @@ class FloatTensorSearch:
         self._gates = tuple(gates)
         self._steering = steering(gates)
         self._wanted = wanted_sqnr(self._steering)
-        self._threads = evaluation.threads
+        self._evaluation = evaluation
         self._runs = RealRuns(bench, evaluation, state, progress)
 
     def search(self) -> Fallback:
@@ -90,7 +90,7 @@ class FloatTensorSearch:
             first = self._runs.report(())
             if not self._options.survey and self._reached(()):
                 return self._result((), (), None)
-            forecast = Forecast(self._bench, first, self._options, self._threads, self._state, self._progress)
+            forecast = Forecast(self._bench, self._evaluation, first, self._options, self._state, self._progress)
             steps = forecast.order(self._enough)
             tensors = self._tensors(steps, forecast)
         finally:

@@ -138,12 +138,12 @@ def _search(
     )
     _check_measurable(gates, evaluation)
     state = TuneState(state_path, _key(asked, source, evaluation, request.options.probe_samples))
-    bench = _bench(asked, source, state, progress)
+    bench = open_bench(asked, source, state, progress)
     found = FloatTensorSearch(bench, evaluation, gates, request.options, state, progress).search()
     return bench, found, _notes(asked, state, evaluation, bench.bench.statistics.notes)
 
 
-def _bench(request: ConvertRequest, source: FloatModel, state: TuneState, progress: Progress) -> TuningBench:
+def open_bench(request: ConvertRequest, source: FloatModel, state: TuneState, progress: Progress) -> TuningBench:
     """The bench for a request, placed as the state remembers, or as measuring says now."""
     statistics = stored_statistics(request, source)
     if state.choices is None:

@@ -21,7 +21,7 @@ class TuneOptions:
     Attributes:
         gates: Gate expressions that the result has to pass.
         minimize: What a tensor in float costs.
-        probe_samples: Calibration samples on which the noise of tensors is measured.
+        probe_samples: Evaluation samples on which the noise of tensors is measured.
         timed_pairs: Pairs of timed runs for each real run; 0 for none.
         survey: Measure the noise of tensors also where nothing has to be left in float.
     """

@@ -6,7 +6,6 @@ set of float tensors as ``convert`` does it, so that what was measured is what t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +14,6 @@ from quantcli.algorithms.effort import EFFORTS
 from quantcli.algorithms.probes import nodes_with_constants, probe, tensor_groups
 from quantcli.algorithms.sensitivity import WEIGHTS
 from quantcli.calibration.estimators import parse_method
-from quantcli.data.base import Sample
-from quantcli.errors import DataError
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import save_model
 from quantcli.graph.view import GraphView
@@ -50,16 +47,6 @@ class TuningBench:
     def recipe(self) -> Recipe:
         """The recipe without further float tensors."""
         return self.request.recipe
-
-    def samples(self, count: int) -> Sequence[Sample]:
-        """Calibration samples on which the noise of tensors is measured.
-
-        Raises:
-            DataError: D106, there are none.
-        """
-        if not self.bench.samples:
-            raise DataError("D106", "the noise of tensors is measured on samples, and there are none")
-        return self.bench.samples[:count]
 
     def plan(self, recipe: Recipe) -> Plan:
         """The plan of a recipe; cheap."""

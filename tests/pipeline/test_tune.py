@@ -74,10 +74,10 @@ def request(folder: Path, *gates: str, **fields: object) -> TuneRequest:
 def test_no_more_tensors_than_needed_are_left_in_float(folder: Path) -> None:
     result = tune(request(folder), SILENT)
     assert result.found.reached
-    assert result.found.tensors == ("x", "h")
-    assert min(result.found.noise, key=result.found.noise.__getitem__) == "x"
+    assert result.found.tensors == ("h", "x")
+    assert set(result.found.noise) == {"x", "b", "d", "f", "h"}
     measured = {row.tensors: row.reached for row in result.found.rows if row.reached is not None}
-    assert measured == {(): False, ("x",): False, ("h",): False, ("x", "h"): True}
+    assert measured == {(): False, ("h",): False, ("h", "x"): True}
     assert read_recipe(result.output)["exclude"] == ("tensor:h", "tensor:x")
 
 
@@ -101,7 +101,7 @@ def test_what_is_reached_already_needs_no_tensor(folder: Path) -> None:
 def test_what_cannot_be_reached_gives_the_best_that_was_found(folder: Path) -> None:
     result = tune(request(folder, "sqnr>=53", "latency_ratio<=0.0001"), SILENT)
     assert not result.found.reached
-    assert result.found.tensors == ("x", "h")
+    assert result.found.tensors == ("h", "x")
     assert [gate.status for gate in result.found.gates] == ["pass", "fail"]
     result = tune(request(folder, "sqnr>=200", overwrite=True), SILENT)
     assert not result.found.reached
@@ -130,7 +130,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(folder: Path, monkeypatc
     state = json.loads((folder / "m.recipe.toml.state.json").read_text())
     assert (len(state["noise"]), len(state["runs"])) == (3, 1)
     result = tune(request(folder), SILENT)
-    assert result.found.tensors == ("x", "h")
+    assert result.found.tensors == ("h", "x")
     parts = 1 + len(result.found.noise)
     assert len(runs) in {parts + 1, parts + 1 + 4}  # with or without the weights of four layers
 
@@ -221,9 +221,9 @@ def test_a_row_is_dominated_by_a_better_one_only() -> None:
 
 def test_one_conversion_reaches_a_target_by_itself(folder: Path) -> None:
     result, found = convert_to_target(request(folder), SILENT)
-    assert found.tensors == ("x", "h")
+    assert found.tensors == ("h", "x")
     assert result.fidelity["y"] >= 53
-    assert result.notes[0] == "2 tensors are left in float for the target: 'x', 'h'"
+    assert result.notes[0] == "2 tensors are left in float for the target: 'h', 'x'"
     assert not list(folder.glob("*.json"))
 
 
