@@ -17,7 +17,8 @@ from quantcli.calibration.estimators import parse_method
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import save_model
 from quantcli.graph.view import GraphView
-from quantcli.pipeline.carry_out import Made, best_of
+from quantcli.pipeline.carry_out import Made
+from quantcli.pipeline.contest import best_of
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.pipeline.workbench import Workbench
