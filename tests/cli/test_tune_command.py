@@ -150,8 +150,8 @@ def test_targets_become_gates_of_a_search(monkeypatch, reached):
     answer = (conversion(), result(reached).found)
     spy = replace_use_case(monkeypatch, "tune", answer, names=("convert_to_target",))["convert_to_target"]
     done = invoke(
-        "convert", "m.onnx", "--data", "c.npz", "--eval-data", "e.npz", "--labels", "l.npy", "--target-sqnr", "22.5",
-        "--target-drop", "0.5",
+        "convert", "m.onnx", "--data", "c.npz", "--eval-data", "e.npz", "--labels", "l.npy", "--target-sqnr",
+        "22.5", "--target-drop", "0.5",
     )  # fmt: skip
     assert done.exit_code == (0 if reached else 1), done.output
     assert spy.request.options.gates == ("sqnr>=22.5", "accuracy_drop<=0.5pp")
