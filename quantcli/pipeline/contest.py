@@ -1,11 +1,11 @@
 """Whether channels are balanced, how strongly, and whether weights fit the data: decided on samples held out.
 
 Balancing and rounding against the data help on nearly all models and hurt on a few, mostly where the samples are
-few and say little about single channels. So before the conversion proper there is a trial: a quarter of the samples
-is held out of everything (ranges, channels, rounding), each candidate is made of the others with little effort, and
-judged by the SQNR of its outputs on those held out. The usual candidate stays unless another is clearly better: by
-``CLEARLY_BETTER_DB`` and ``SURE`` standard errors. The model rounded to nearest, without any of it, has to be
-beaten.
+few and say little about single channels. So before the conversion proper there is a trial: a quarter of the
+samples is held out of everything (ranges, channels, rounding), each candidate is made of the others with little
+effort, and judged by the SQNR of its outputs on those held out. The usual candidate stays unless another is clearly
+better: by ``CLEARLY_BETTER_DB`` and ``SURE`` standard errors. The model rounded to nearest, without any of it, has
+to be beaten.
 
 Outputs are judged before a final Softmax or Sigmoid, which hides errors where it saturates.
 """
