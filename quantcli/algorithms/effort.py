@@ -25,6 +25,7 @@ class Effort:
             that the sweep did not see.
         placement: Whether placement is measured where the target allows it.
         placement_budgets: How many times the usual time measuring may take.
+        rescue_db: SQNR below which tensors are left in float until it is reached; None for never.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Effort:
     alphas: tuple[float, ...]
     placement: bool
     placement_budgets: float = 1.0
+    rescue_db: float | None = None
 
 
 _ALL = (
@@ -59,13 +61,15 @@ _ALL = (
     ),
     Effort(
         name="max",
-        summary="as balanced with 64 samples; the strength of equalization is chosen on samples held out",
+        summary="as balanced with 64 samples; the strength of equalization is chosen on samples held out; "
+        "below 20 dB the tensors at fault are left in float",
         samples=64,
         rows=8000,
         gptq=True,
         alphas=(0.5, 0.0, 0.3, 0.7),
         placement=True,
         placement_budgets=4.0,
+        rescue_db=20.0,
     ),
 )
 

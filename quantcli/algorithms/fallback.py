@@ -25,6 +25,9 @@ from quantcli.algorithms.sensitivity import Noise, Sensitivity
 _SMALLEST_SHARE = 1e-3
 """A tensor costs at least so much of the mean cost of a node: nothing is free when it is timed."""
 
+MOST_TAKEN_BACK = 8
+"""Real runs that are spent on taking tensors back; each of them is a whole conversion."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
@@ -157,6 +160,7 @@ def without_superfluous(
     price: Callable[[str], float],
     hopeful: Callable[[frozenset[str]], bool],
     reached: Callable[[frozenset[str]], bool],
+    most: int = MOST_TAKEN_BACK,
 ) -> tuple[str, ...]:
     """The tensors that are really needed, in their order.
 
@@ -165,10 +169,15 @@ def without_superfluous(
         price: What one of them costs; the dearest are taken back first.
         hopeful: Whether a set is worth a real run.
         reached: Whether the target is reached with a set.
+        most: Real runs to spend on it.
     """
     kept = list(tensors)
+    runs = 0
     for name in sorted(tensors, key=lambda name: (-price(name), tensors.index(name))):
         fewer = frozenset(kept) - {name}
-        if hopeful(fewer) and reached(fewer):
+        if runs == most or not hopeful(fewer):
+            continue
+        runs += 1
+        if reached(fewer):
             kept.remove(name)
     return tuple(kept)

@@ -238,7 +238,6 @@ def convert(
         _refuse_planning(context)
     gates = goal_gates(context, shared)
     from quantcli.cli.summary import show_conversion, show_dry_run
-    from quantcli.pipeline.convert import convert as run
     from quantcli.pipeline.types import ConvertRequest
 
     request = ConvertRequest(
@@ -266,7 +265,9 @@ def convert(
         if gates:
             result, reached = convert_to_goal(request, gates, shared, progress)
         else:
-            result, reached = run(request, progress), True
+            from quantcli.pipeline.convert_or_rescue import convert_or_rescue
+
+            result, reached = convert_or_rescue(request, progress), True
     screen = screen_of(context)
     for note in result.notes:
         screen.note(note)

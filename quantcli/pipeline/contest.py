@@ -3,9 +3,9 @@
 Balancing and rounding against the data help on nearly all models and hurt on a few, mostly where the samples are
 few and say little about single channels. So before the conversion proper there is a trial: a quarter of the
 samples is held out of everything (ranges, channels, rounding), each candidate is made of the others with little
-effort, and judged by the SQNR of its outputs on those held out. The usual candidate stays unless another is clearly
-better: by ``CLEARLY_BETTER_DB`` and ``SURE`` standard errors. The model rounded to nearest, without any of it, has
-to be beaten.
+effort, and judged by the SQNR of its outputs on those held out. The usual candidate stays unless another is
+clearly better: by ``CLEARLY_BETTER_DB`` and ``SURE`` standard errors. The model rounded to nearest, without any of
+it, has to be beaten.
 
 Outputs are judged before a final Softmax or Sigmoid, which hides errors where it saturates.
 """
@@ -32,6 +32,9 @@ from quantcli.runtime.session import Session, SessionSettings
 
 CLEARLY_BETTER_DB = 0.3
 """What another strength of equalization must gain to take the place of the usual one."""
+
+POOR_DB = 15.0
+"""Below this many decisions change (docs/guide.md), and the user must know."""
 
 ENOUGH_SAMPLES = 48
 """From so many samples on balanced channels are the usual thing; with fewer they have to prove themselves."""
@@ -80,12 +83,23 @@ def best_of(bench: Workbench, request: ConvertRequest, effort: Effort, method: M
     if bench.dataset is None:
         return _made(bench, request, 0.0, effort, method, progress)
     alphas = effort.alphas if bench.statistics.samples >= ENOUGH_SAMPLES else _unbalanced_first(effort.alphas)
-    alpha = _tried(bench, request, replace(effort, alphas=alphas), method, progress)
-    if alpha is None:
-        told = "weights are rounded to nearest: nothing else was better on samples held out"
-        plain = replace(bench, samples=(), notes=(*bench.notes, told))
-        return _made(plain, request, 0.0, effort, method, progress)
-    return _made(bench, request, alpha, effort, method, progress)
+    choice = _tried(bench, request, replace(effort, alphas=alphas), method, progress)
+    chosen, notes = bench, bench.notes
+    if choice.nearest:
+        notes = (*notes, "weights are rounded to nearest: nothing else was better on samples held out")
+        chosen = replace(chosen, samples=())
+    if choice.sqnr is not None and choice.sqnr < POOR_DB:
+        notes = (*notes, poor_note(choice.sqnr, request.model.name))
+    made = _made(replace(chosen, notes=notes), request, choice.alpha, effort, method, progress)
+    return replace(made, facts=replace(made.facts, trial_sqnr=choice.sqnr))
+
+
+def poor_note(sqnr: float, model: str) -> str:
+    """That the result is hardly of use, and what to do."""
+    return (
+        f"on samples held out the outputs reach {sqnr:.1f} dB only: 8 bits do not fit some tensors. Find them and "
+        f"leave them in float with: quantcli tune {model} --data SPEC --gate 'sqnr>=20', or with --target-sqnr 20"
+    )
 
 
 def _unbalanced_first(alphas: Sequence[float]) -> tuple[float, ...]:
@@ -100,13 +114,28 @@ def _made(
     return carry_out(balanced, plan, request, effort, method, progress)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """What the trial found.
+
+    Attributes:
+        alpha: Strength of equalization.
+        nearest: Whether rounding to nearest is the best.
+        sqnr: What the choice reaches, in dB; None where nothing was tried.
+    """
+
+    alpha: float
+    nearest: bool = False
+    sqnr: float | None = None
+
+
 def _tried(
     bench: Workbench, request: ConvertRequest, effort: Effort, method: Method, progress: Progress
-) -> float | None:
-    """The strength of equalization of the best candidate; None where rounding to nearest is the best."""
+) -> _Choice:
+    """The best candidate."""
     teachers, judges = _apart(bench.samples)
     if len(judges) < FEWEST_JUDGES or not bench.plan(request.recipe).layers:
-        return effort.alphas[0]
+        return _Choice(alpha=effort.alphas[0])
     trial = replace(request, calibration=None, format="qdq")
     small = replace(effort, samples=TRIAL_SAMPLES, rows=TRIAL_ROWS)
     dataset = _Dataset(name="", samples=teachers, synthetic=bench.statistics.synthetic)
@@ -122,18 +151,21 @@ def _tried(
     judge = _Judge(bench.source.prepared, judged_values(bench.view), judges, threads=request.run.threads)
     progress.start("try", len(effort.alphas) + 1)
     try:
-        best: float | None = None
-        reached: TrialFidelity | None = None
-        for alpha in effort.alphas:
+        best, *others = effort.alphas
+        reached = judge(_made(start, trial, best, small, method, quiet).model)
+        progress.advance()
+        for alpha in others:
             found = judge(_made(start, trial, alpha, small, method, quiet).model)
-            if reached is None or _clearly(*found.gain_over(reached)):
+            if _clearly(*found.gain_over(reached)):
                 best, reached = alpha, found
             progress.advance()
         nearest = judge(_made(replace(start, samples=()), trial, 0.0, small, method, quiet).model)
         progress.advance()
     finally:
         progress.finish()
-    return None if reached is not None and nearest.gain_over(reached)[0] > 0 else best
+    if nearest.gain_over(reached)[0] > 0:
+        return _Choice(alpha=0.0, nearest=True, sqnr=nearest.sqnr)
+    return _Choice(alpha=best, sqnr=reached.sqnr)
 
 
 def _clearly(gain: float, error: float) -> bool:

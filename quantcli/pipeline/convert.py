@@ -60,7 +60,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         per_channel=request.recipe.per_channel,
         weight_bits=_weight_bits(request.recipe, saved),
         threads=request.run.threads,
-        choices=None if saved is None else saved.choices,
+        choices=request.recipe.choices if saved is None else saved.choices,
     )
     stated = replace(request, recipe=possible_recipe(request.recipe, source))
     request = stated if saved is None else with_choices(stated, saved.choices)

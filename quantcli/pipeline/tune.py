@@ -44,7 +44,7 @@ def tune(request: TuneRequest, progress: Progress) -> TuneResult:
     inputs = (asked.model, asked.calibration, request.labels, *data_files(asked.data, asked.eval_data))
     check_outputs((output,), request.overwrite, inputs=inputs)
     check_outputs((output, state_path), overwrite=True, inputs=inputs)
-    bench, found, notes = _search(request, state_path, progress)
+    bench, found, notes = search(request, state_path, progress)
     recipe = with_float_tensors(bench.recipe, found.tensors)
     text = recipe_text(recipe_values(replace(asked, recipe=recipe)))
     write_text(output, text, overwrite=request.overwrite)
@@ -63,13 +63,13 @@ def convert_to_target(request: TuneRequest, progress: Progress) -> tuple[Convert
     output = asked.output or asked.model.with_name(f"{asked.model.stem}.int8.onnx")
     inputs = (asked.model, asked.calibration, request.labels, *data_files(asked.data, asked.eval_data))
     check_outputs((output, *asked.reports, asked.plan_out), asked.overwrite, inputs=inputs)
-    bench, found, notes = _search(request, request.state, progress)
+    bench, found, notes = search(request, request.state, progress)
     recipe = with_float_tensors(bench.recipe, found.tensors)
-    result = convert(replace(asked, recipe=recipe), progress)
-    return replace(result, notes=(*_told(found), *notes, *found.notes, *result.notes)), found
+    result = convert(replace(asked, recipe=recipe, placement="static"), progress)  # as it was found
+    return replace(result, notes=(*told(found), *notes, *found.notes, *result.notes)), found
 
 
-def _told(found: Fallback) -> tuple[str, ...]:
+def told(found: Fallback) -> tuple[str, ...]:
     """What a conversion says of its search."""
     names = ", ".join(f"'{name}'" for name in found.tensors)
     left = f"{len(found.tensors)} tensors are left in float for the target: {names}"
@@ -112,9 +112,14 @@ def recipe_values(request: ConvertRequest) -> dict[str, Value]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _search(
+def search(
     request: TuneRequest, state_path: Path | None, progress: Progress
 ) -> tuple[TuningBench, Fallback, tuple[str, ...]]:
+    """The bench that was searched on, what was found, and what the user should know.
+
+    Raises:
+        As ``tune``.
+    """
     gates = tuple(parse_gate(text) for text in request.options.gates)
     check_gates(gates)
     asked = request.conversion

@@ -154,6 +154,7 @@ class RoundingFacts:
         variants: Way of rounding → number of layers.
         alpha: Strength of equalization, 0 for none.
         scaled: Channels that equalization scaled.
+        trial_sqnr: SQNR in dB of the worst output in the trial, on samples held out; None where there was none.
     """
 
     effort: str
@@ -162,6 +163,7 @@ class RoundingFacts:
     variants: Mapping[str, int] = field(default_factory=dict)
     alpha: float = 0.0
     scaled: int = 0
+    trial_sqnr: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ DATA = ("convert", "m.onnx", "--data", "calib.npz")
 
 @pytest.fixture
 def spy(monkeypatch):
-    return replace_use_case(monkeypatch, "convert", conversion())
+    return replace_use_case(monkeypatch, "convert_or_rescue", conversion())
 
 
 def test_defaults_are_those_of_the_library(spy, monkeypatch):
@@ -127,7 +127,7 @@ def test_json_is_the_report_and_nothing_else(spy):
 
 
 def test_a_dry_run_needs_no_samples_and_prints_the_plan(monkeypatch):
-    spy = replace_use_case(monkeypatch, "convert", dry_run())
+    spy = replace_use_case(monkeypatch, "convert_or_rescue", dry_run())
     result = invoke("convert", "m.onnx", "--dry-run")
     assert result.exit_code == 0
     assert spy.request.dry_run is True
@@ -136,33 +136,33 @@ def test_a_dry_run_needs_no_samples_and_prints_the_plan(monkeypatch):
 
 
 def test_a_dry_run_is_what_was_asked_for_so_quiet_keeps_it(monkeypatch):
-    replace_use_case(monkeypatch, "convert", dry_run())
+    replace_use_case(monkeypatch, "convert_or_rescue", dry_run())
     result = invoke("convert", "m.onnx", "--dry-run", "-q")
     assert "3 of 5 quantized" in result.stdout
     assert result.stderr == ""
 
 
 def test_the_json_of_a_dry_run_is_the_plan(monkeypatch):
-    replace_use_case(monkeypatch, "convert", dry_run())
+    replace_use_case(monkeypatch, "convert_or_rescue", dry_run())
     text = invoke("convert", "m.onnx", "--dry-run", "--json").stdout
     assert json.loads(text)["target"] == "ort-cpu"
     assert plan_from_json(text) == plan()
 
 
 def test_fidelity_that_was_not_measured_is_said_so(monkeypatch):
-    replace_use_case(monkeypatch, "convert", conversion(fidelity={}, fidelity_on=""))
+    replace_use_case(monkeypatch, "convert_or_rescue", conversion(fidelity={}, fidelity_on=""))
     assert "not measured" in invoke(*DATA).stdout
 
 
 def test_names_from_the_model_cannot_command_the_terminal(monkeypatch):
-    replace_use_case(monkeypatch, "convert", conversion(fidelity={"\x1b[31mred[bold]": 3.0}))
+    replace_use_case(monkeypatch, "convert_or_rescue", conversion(fidelity={"\x1b[31mred[bold]": 3.0}))
     text = invoke(*DATA).stdout
     assert "\x1b[31m" not in text
     assert "red[bold]" in text
 
 
 def test_an_error_of_the_use_case_ends_in_its_exit_code(monkeypatch):
-    replace_use_case(monkeypatch, "convert", OutputError("O101", "'m.int8.onnx' exists", hint="add -f"))
+    replace_use_case(monkeypatch, "convert_or_rescue", OutputError("O101", "'m.int8.onnx' exists", hint="add -f"))
     result = invoke(*DATA)
     assert result.exit_code == 4
     assert result.stdout == ""
@@ -170,7 +170,7 @@ def test_an_error_of_the_use_case_ends_in_its_exit_code(monkeypatch):
 
 
 def test_a_bug_ends_in_70_and_one_clear_line(monkeypatch):
-    replace_use_case(monkeypatch, "convert", ZeroDivisionError("by zero"))
+    replace_use_case(monkeypatch, "convert_or_rescue", ZeroDivisionError("by zero"))
     result = invoke(*DATA)
     assert result.exit_code == 70
     assert "Traceback" not in result.stderr
@@ -179,7 +179,7 @@ def test_a_bug_ends_in_70_and_one_clear_line(monkeypatch):
 
 
 def test_an_interrupt_ends_in_130(monkeypatch):
-    replace_use_case(monkeypatch, "convert", KeyboardInterrupt())
+    replace_use_case(monkeypatch, "convert_or_rescue", KeyboardInterrupt())
     result = invoke(*DATA)
     assert result.exit_code == 130
     assert "Traceback" not in result.stderr

@@ -31,7 +31,7 @@ def test_repeatable_options_are_separated_by_spaces(monkeypatch):
 
 
 def test_flags_take_truth_values(monkeypatch):
-    spy = replace_use_case(monkeypatch, "convert", conversion())
+    spy = replace_use_case(monkeypatch, "convert_or_rescue", conversion())
     result = invoke(
         "convert", "m.onnx", "--data", "d", env={"QUANTCLI_CONVERT_FORCE": "1", "QUANTCLI_QUIET": "yes"}
     )
@@ -40,7 +40,7 @@ def test_flags_take_truth_values(monkeypatch):
 
 
 def test_a_wrong_value_names_the_variable(monkeypatch):
-    replace_use_case(monkeypatch, "convert", conversion())
+    replace_use_case(monkeypatch, "convert_or_rescue", conversion())
     result = invoke("convert", "m.onnx", "--data", "d", env={"QUANTCLI_CONVERT_THREADS": "many"})
     assert result.exit_code == 2
     assert "QUANTCLI_CONVERT_THREADS" in result.stderr

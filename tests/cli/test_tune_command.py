@@ -115,7 +115,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_a_recipe_stands_for_the_options_and_flags_beat_it(monkeypatch, recipe):
-    spy = replace_use_case(monkeypatch, "convert", conversion())
+    spy = replace_use_case(monkeypatch, "convert_or_rescue", conversion())
     base = ("convert", "m.onnx", "--data", "c.npz", "--recipe", str(recipe))
     assert invoke(*base).exit_code == 0
     assert (spy.request.recipe.method, spy.request.recipe.symmetric, spy.request.effort) == (

@@ -84,7 +84,7 @@ def test_options_without_effect_are_refused(arguments, option, missing):
 
 
 def test_options_without_effect_may_come_from_the_environment(monkeypatch):
-    spy = replace_use_case(monkeypatch, "convert", conversion())
+    spy = replace_use_case(monkeypatch, "convert_or_rescue", conversion())
     result = invoke("convert", "m.onnx", "--calibration", "c", env={"QUANTCLI_CONVERT_SAMPLES": "3"})
     assert result.exit_code == 0
     assert spy.request.data.samples == 3
