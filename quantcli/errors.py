@@ -96,6 +96,7 @@ ERROR_CODES: dict[str, str] = {
     "U105": "Options exclude each other, or one has no effect without another.",
     "U106": "Two outputs of one command have the same name.",
     "U107": "No gate says what fidelity or accuracy tuning has to reach.",
+    "U108": "The model has no input of the name that --mask gives.",
     "U201": "Static quantization needs either a calibration file or samples.",
     "U202": "There is no such output format.",
     "U203": "The installed onnxruntime does not have the execution provider that was asked for.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from dataclasses import asdict, replace
@@ -64,6 +65,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     )
     stated = replace(request, recipe=possible_recipe(request.recipe, source))
     request = stated if saved is None else with_choices(stated, saved.choices)
+    _check_mask(request, source)
     if request.dry_run:
         plan = make_plan(source.view, request.recipe) if saved is None else _checked(request, saved, source.view)
         _write_plan(request, plan)
@@ -111,6 +113,17 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
             *statistics.notes,
         ),
     )
+
+
+def _check_mask(request: ConvertRequest, source: FloatModel) -> None:
+    names = [spec.name for spec in source.inputs]
+    if request.mask is not None and request.mask not in names:
+        near = difflib.get_close_matches(request.mask, names, n=1)
+        raise UsageError(
+            "U108",
+            f"--mask names '{request.mask}', which is no input of the model",
+            hint=f"did you mean '{near[0]}'?" if near else f"its inputs: {', '.join(names)}",
+        )
 
 
 def _check_request(request: ConvertRequest, output: Path) -> None:

@@ -34,12 +34,13 @@ def test_an_output_that_nothing_saturates_is_judged_itself():
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two convolutions whose channels differ a hundredfold, with samples."""
+    """Convolutions whose channels differ a hundredfold, with samples."""
     rng = np.random.default_rng(5)
     proto = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 13]>
         g (float[N,3,8,8] x) => (float[N,4,8,8] y) {
-            a = Conv <pads = [1,1,1,1]> (x, w0, b0) r = Relu (a) y0 = Conv (r, w1) q = Relu (y0) y = Conv (q, w2) }"""
+            a = Conv <pads = [1,1,1,1]> (x, w0, b0) r = Relu (a)
+            c = Conv (r, w1) q = Relu (c) y = Conv (q, w2) }"""
     )
     sizes = np.array([1, 0.01, 1, 0.01, 1, 0.01, 1, 0.01], np.float32).reshape(-1, 1, 1, 1)
     arrays = {

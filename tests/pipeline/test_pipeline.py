@@ -109,6 +109,19 @@ def test_a_source_of_ranges_is_needed(folder: Path, fields: dict[str, object]) -
     assert caught.value.code == "U201"
 
 
+def test_a_mask_that_is_no_input_is_refused_with_the_nearest_name(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no input of the model") as caught:
+        convert(request(folder, mask="xs"), SILENT)
+    assert (caught.value.code, caught.value.hint) == ("U108", "did you mean 'x'?")
+
+
+def test_memory_is_bounded_by_leaving_samples_out(folder: Path) -> None:
+    whole = convert(request(folder), SILENT)
+    few = convert(request(folder, max_memory=whole.rounding.peak_bytes // 2, overwrite=True), SILENT)
+    assert 2 <= few.rounding.samples < whole.rounding.samples
+    assert any("--max-memory" in note for note in few.notes)
+
+
 def test_an_existing_output_is_refused_before_any_work(folder: Path) -> None:
     (folder / "m.int8.onnx").write_text("mine")
     with pytest.raises(OutputError) as caught:
