@@ -96,20 +96,11 @@ def select(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
     Raises:
         ConfigError: C101, a selector matches nothing (all such selectors are told at once).
     """
-    found: dict[str, str] = {}
-    missing = []
-    for selector in selectors:
-        hits = [node.name for node in view.nodes if matches(selector, node)]
-        if not hits:
-            missing.append(selector)
-        found.update(dict.fromkeys(hits, selector))
-    if missing:
-        raise ConfigError(
-            "C101",
-            "; ".join(f"selector '{selector}' matches no node of the model" for selector in missing),
-            hint=_nearest(missing, view.nodes),
-        )
-    return found
+
+    def hits(selector: str) -> list[str]:
+        return [node.name for node in view.nodes if matches(selector, node)]
+
+    return _selected(selectors, hits, "node", lambda missing: _nearest(missing, view.nodes))
 
 
 def tensor_selector(name: str) -> str:
@@ -128,24 +119,36 @@ def select_tensors(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
         ConfigError: C101, a selector matches nothing (all such selectors are told at once).
     """
     names = (*view.inputs, *(value for node in view.nodes for value in node.outputs if value))
+
+    def hits(selector: str) -> list[str]:
+        return [*filter(_test(selector.removeprefix(TENSOR)), names)]
+
+    def meant(missing: Sequence[str]) -> str:
+        bare = (selector.removeprefix(TENSOR).removeprefix("re:") for selector in missing)
+        return _meant(near for name in bare for near in difflib.get_close_matches(name, names, n=3, cutoff=0.4))
+
+    return _selected(selectors, hits, "tensor", meant)
+
+
+def _selected(
+    selectors: Sequence[str],
+    hits: Callable[[str], list[str]],
+    kind: str,
+    meant: Callable[[Sequence[str]], str],
+) -> dict[str, str]:
+    """Name → the last selector that hit it; a selector without a hit is an error with a hint."""
     found: dict[str, str] = {}
     missing = []
     for selector in selectors:
-        hits = [*filter(_test(selector.removeprefix(TENSOR)), names)]
-        if not hits:
+        names = hits(selector)
+        if not names:
             missing.append(selector)
-        found.update(dict.fromkeys(hits, selector))
+        found.update(dict.fromkeys(names, selector))
     if missing:
         raise ConfigError(
             "C101",
-            "; ".join(f"selector '{selector}' matches no tensor of the model" for selector in missing),
-            hint=_meant(
-                near
-                for selector in missing
-                for near in difflib.get_close_matches(
-                    selector.removeprefix(TENSOR).removeprefix("re:"), names, n=3, cutoff=0.4
-                )
-            ),
+            "; ".join(f"selector '{selector}' matches no {kind} of the model" for selector in missing),
+            hint=meant(missing),
         )
     return found
 
