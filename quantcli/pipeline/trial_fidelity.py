@@ -59,7 +59,7 @@ _TINY = np.finfo(np.float64).tiny
 
 def _worst(signal: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Lowest SQNR along the first axis, inf without outputs."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         found = np.where(noise == 0, np.inf, 10 * np.log10(signal / noise))
     return np.asarray(found.min(axis=0, initial=np.inf))
 
