@@ -113,7 +113,8 @@ def _made(
     bench: Workbench, request: ConvertRequest, alpha: float, effort: Effort, method: Method, progress: Progress
 ) -> Made:
     balanced = equalized(bench, request, alpha, progress)
-    plan = replace(balanced.plan(request.recipe), equalization=balanced.alpha)
+    nearest = bench.dataset is not None and not bench.samples
+    plan = replace(balanced.plan(request.recipe), equalization=balanced.alpha, nearest=nearest)
     return carry_out(balanced, plan, request, effort, method, progress)
 
 

@@ -19,9 +19,10 @@ from quantcli.graph.metadata import provenance, set_provenance
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import model_size, save_model
 from quantcli.graph.view import GraphView
-from quantcli.pipeline.carry_out import EMITTERS, carry_out
+from quantcli.pipeline.carry_out import EMITTERS, Made, carry_out
 from quantcli.pipeline.contest import best_of
 from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
+from quantcli.pipeline.placement_verdict import PlacementVerdict
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
@@ -51,8 +52,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     """
     output = request.output or request.model.with_name(f"{request.model.stem}.int8.onnx")
     _check_request(request, output)
-    method = parse_method(request.recipe.method)
-    effort = EFFORTS[request.effort]
+    parse_method(request.recipe.method)  # so that a wrong one is told before any work
     saved = None if request.plan is None else _read_plan(request.plan)
     source = load_float_model(
         request.model,
@@ -72,19 +72,36 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
     if request.eval_data.specs:
         open_samples(request.eval_data, source.inputs)  # so that what does not fit is told before any work
+    made, verdict = _make(request, saved, source, progress)
+    return _finish(stated, made, verdict, output, progress)
+
+
+def _make(
+    request: ConvertRequest, saved: Plan | None, source: FloatModel, progress: Progress
+) -> tuple[Made, PlacementVerdict | None]:
+    """The model in memory, by a plan from a file or by one that is made here."""
+    effort, method = EFFORTS[request.effort], parse_method(request.recipe.method)
     statistics = stored_statistics(request, source)
-    verdict = None if saved is not None else measured_placement(request, source, statistics, progress)
+    if saved is not None:
+        bench = open_workbench(request, source, statistics, effort.samples, progress)
+        bench = equalized(bench, request, saved.equalization, progress)
+        if saved.nearest:
+            bench = replace(bench, samples=())
+        return carry_out(bench, _checked(request, saved, bench.view), request, effort, method, progress), None
+    verdict = measured_placement(request, source, statistics, progress)
     if verdict is not None:
         request = with_choices(request, verdict.float_choices if request.float_if_faster else verdict.choices)
         source = prepared_for(request, source, verdict.choices)
     bench = open_workbench(request, source, statistics, effort.samples, progress)
-    if saved is not None:
-        bench = equalized(bench, request, saved.equalization, progress)
-        made = carry_out(bench, _checked(request, saved, bench.view), request, effort, method, progress)
-    else:
-        made = best_of(bench, request, effort, method, progress)
-    plan, model, statistics = made.plan, made.model, made.bench.statistics
-    _stamp(model, source, statistics, stated, plan)
+    return best_of(bench, request, effort, method, progress), verdict
+
+
+def _finish(
+    request: ConvertRequest, made: Made, verdict: PlacementVerdict | None, output: Path, progress: Progress
+) -> ConvertResult:
+    """Verify the model and write it, its plan and its reports."""
+    source, plan, model, statistics = made.bench.source, made.plan, made.model, made.bench.statistics
+    _stamp(model, source, statistics, request, plan)
     with runnable(model) as loadable:
         kernels = verify(loadable, source, plan, made_up(statistics.inputs), threads=request.run.threads)
     files = save_model(model, output, overwrite=request.overwrite)
@@ -92,6 +109,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     data, fidelity_on = _quick_data(request)
     report = convert_report(request, source, output, plan, kernels, data, statistics.sample_digests, progress)
     written = write_reports(report, request.reports, overwrite=request.overwrite)
+    placed = () if verdict is None else verdict.sentences(float_wanted=request.float_if_faster)
     return ConvertResult(
         plan=plan,
         output=output,
@@ -106,7 +124,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         placement=verdict,
         notes=(
             *report.notes,
-            *(() if verdict is None else verdict.sentences(float_wanted=request.float_if_faster)),
+            *placed,
             *made.bench.notes,
             *made.notes,
             *_solution_notes(made.solution),

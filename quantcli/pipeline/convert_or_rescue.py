@@ -12,9 +12,8 @@ from quantcli.pipeline.tune_types import TuneOptions, TuneRequest
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.progress import Progress
 
-
 SPARE_DB = 1.0
-"""What is asked for above the goal: the calibration samples flatter (yolox_nano: 20.0 dB there, 19.9 on others)."""
+"""Asked for above the goal: the calibration samples flatter (yolox_nano: 20.0 dB there, 19.9 on others)."""
 
 
 def convert_or_rescue(request: ConvertRequest, progress: Progress) -> ConvertResult:

@@ -173,6 +173,7 @@ class Plan:
         tables: Tables that are quantized, one entry for each node that looks rows up.
         integer_inputs: (node, input index) of the readings that are to see integers.
         equalization: Strength α with which the channels of the graph were balanced before, 0 for none.
+        nearest: Whether weights are rounded to nearest, even where there are samples to round them against.
         choices: Which way was taken where there are several; those about preparation must be applied to the
             model before the plan is.
     """
@@ -186,6 +187,7 @@ class Plan:
     tables: tuple[TablePlan, ...] = ()
     integer_inputs: tuple[tuple[str, int], ...] = ()
     equalization: float = 0.0
+    nearest: bool = False
     choices: Choices = field(default_factory=Choices)
     version: int = field(default=PLAN_VERSION)
 
@@ -249,6 +251,7 @@ def plan_from_json(text: str) -> Plan:
             tables=tuple(TablePlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["tables"]),
             integer_inputs=tuple((name, index) for name, index in raw["integer_inputs"]),
             equalization=float(raw["equalization"]),
+            nearest=bool(raw["nearest"]),
             choices=Choices(**raw["choices"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -99,9 +99,12 @@ def test_rounding_to_nearest_is_kept_where_nothing_is_better(folder, monkeypatch
             self.found = [TrialFidelity(signal=ones, noise=ones * noise) for noise in (0.02, 0.02, 0.01)]
 
     monkeypatch.setattr(contest, "_Judge", Worse)
-    found = converted(folder)
+    found = converted(folder, plan_out=folder / "plan.json")
     assert (found.rounding.samples, found.rounding.alpha) == (0, 0)
     assert any("rounded to nearest" in note for note in found.notes)
+    first = (folder / "q.onnx").read_bytes()
+    converted(folder, plan=folder / "plan.json")
+    assert (folder / "q.onnx").read_bytes() == first
 
 
 def test_a_poor_result_is_told_with_what_to_do(folder, monkeypatch):
