@@ -5,7 +5,7 @@ few and say little about single channels. So before the conversion proper there 
 samples is held out of everything (ranges, channels, rounding), each candidate is made of the others with little
 effort, and judged by the SQNR of its outputs on those held out. The usual candidate stays unless another is
 clearly better: by ``CLEARLY_BETTER_DB`` and ``SURE`` standard errors. The model rounded to nearest, without any of
-it, is kept where it is better by ``NEAREST_DB``.
+it, is kept where it is better by ``NEAREST_DB`` and as sure.
 
 Outputs are judged before a final Softmax or Sigmoid, which hides errors where it saturates.
 """
@@ -37,7 +37,7 @@ POOR_DB = 15.0
 """Below this many decisions change (docs/guide.md), and the user must know."""
 
 NEAREST_DB = 0.2
-"""What rounding to nearest must be better by to be kept: less is within the noise of a trial."""
+"""What rounding to nearest must be better by to be kept."""
 
 ENOUGH_SAMPLES = 48
 """From so many samples on balanced channels are the usual thing; with fewer they have to prove themselves."""
@@ -167,7 +167,8 @@ def _tried(
         progress.advance()
     finally:
         progress.finish()
-    if nearest.gain_over(reached)[0] > NEAREST_DB:
+    gain, error = nearest.gain_over(reached)
+    if gain > max(NEAREST_DB, SURE * error):
         return _Choice(alpha=0.0, nearest=True, sqnr=nearest.sqnr)
     return _Choice(alpha=best, sqnr=reached.sqnr)
 
