@@ -53,7 +53,7 @@ def test_a_good_result_or_a_lower_effort_is_left_alone(monkeypatch, effort, reac
 def test_a_poor_result_is_made_again_with_the_tensors_at_fault_in_float(monkeypatch):
     fakes = Fakes(monkeypatch, 6.7, ("t", "u"))
     result = convert_or_rescue(asked(), SilentProgress())
-    assert fakes.converted[1].recipe.float_tensors == ("t", "u")
+    assert fakes.converted[1].recipe.excluded_tensors == ("tensor:t", "tensor:u")
     assert fakes.converted[1].overwrite
     assert any("2 tensors are left in float" in note for note in result.notes)
 
