@@ -142,13 +142,13 @@ def runnable() -> Iterator[tuple[str, bytes, dict[str, Any]]]:
             yield name, data, dict(zip(inputs, case.data_sets[0][0], strict=False))
 
 
-def check_equal(got: Any, want: Any, name: str, *, other_opset: bool = False) -> None:
-    """``other_opset``: the runtime may have another kernel there, whose float32 sums have another order."""
+def check_equal(got: Any, want: Any, name: str, *, other_kernel: bool = False) -> None:
+    """``other_kernel``: the runtime may choose another one, whose float32 sums have another order."""
     if isinstance(want, list):
         assert len(got) == len(want), name
         for left, right in zip(got, want, strict=True):
-            check_equal(left, right, name, other_opset=other_opset)
-    elif other_opset and getattr(want, "dtype", None) == np.float32:
+            check_equal(left, right, name, other_kernel=other_kernel)
+    elif other_kernel and getattr(want, "dtype", None) == np.float32:
         # Sums of a few dozen terms of size 1: a rounding each.
         np.testing.assert_allclose(got, want, rtol=32 * 2.0**-24, atol=32 * 2.0**-24, err_msg=name)
     elif getattr(want, "dtype", None) == np.float16:
