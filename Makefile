@@ -54,8 +54,8 @@ demo: $(VENV)/.runtime ## Calibrate, convert and compare a sample model; leaves 
 	@mkdir -p $(OUT)
 	$(RUN) calibrate $(SAMPLE) --data $(DATA)/digits_calib.npz -o $(OUT)/digits_mobilenet.calib -f
 	@echo
-	$(RUN) convert $(SAMPLE) --calibration $(OUT)/digits_mobilenet.calib --eval-data $(DATA)/digits_eval.npz \
-	    -o $(OUT)/digits_mobilenet.int8.onnx -f
+	$(RUN) convert $(SAMPLE) --calibration $(OUT)/digits_mobilenet.calib --data $(DATA)/digits_calib.npz \
+	    --eval-data $(DATA)/digits_eval.npz -o $(OUT)/digits_mobilenet.int8.onnx -f
 	@echo
 	$(RUN) compare $(SAMPLE) $(OUT)/digits_mobilenet.int8.onnx --data $(DATA)/digits_eval.npz \
 	    --labels $(DATA)/digits_eval_labels.npy --gate 'accuracy_drop<=2pp' --gate 'sqnr>=20' --latency \

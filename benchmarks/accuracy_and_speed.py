@@ -51,7 +51,8 @@ def measure(result: Result, folder: Path, seconds: float) -> None:
         try:
             result.quality[name] = quality(case, made.path)
         except Exception as error:  # noqa: BLE001 - a model that does not run is a finding
-            made.error = f"does not run: {str(error).splitlines()[0]}"
+            told = str(error).splitlines()[0].replace(f"{made.path.parent}/", "")  # no paths in tables
+            made.error = f"does not run: {told}"
             continue
         result.sizes[name] = file_bytes(made.path) / file_bytes(case.model)
         files[name] = made.path
