@@ -121,7 +121,7 @@ def run_suite(folder: Path, target: str, step: int) -> Counter[str]:
         try:
             counts[convert_and_check(name, path, feed, target)] += 1
         except QuantcliError as error:
-            counts["refused"] += 1
+            counts["too old or too new" if error.code == "M105" else "refused"] += 1
             refused.append((name, error.code, error.message))
     assert [case for case in refused if case[1] not in REFUSALS] == []
     return counts
