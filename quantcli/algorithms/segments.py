@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from quantcli.graph.extract import Reading
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.quantize.plan import LayerPlan, Plan
-
-Reading = tuple[str, int]
-"""Node and input index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

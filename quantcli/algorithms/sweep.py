@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from quantcli.algorithms.segments import (
-    Reading,
     Segment,
     bias_reading,
     constant_readings,
@@ -35,8 +34,9 @@ from quantcli.algorithms.segments import (
     segments,
 )
 from quantcli.core.affine import dequantize, fake_quantize, representable_range
+from quantcli.core.metrics import sqnr_db
 from quantcli.core.spec import QuantParams
-from quantcli.graph.extract import Extractor, Piece
+from quantcli.graph.extract import Extractor, Piece, Reading
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.view import GraphView
 from quantcli.progress import Progress
@@ -283,7 +283,7 @@ class _Walk:
             pairs = [(x.astype(np.float64), y.astype(np.float64)) for x, y in zip(plain, quantized, strict=True)]
             signal = math.fsum(float(np.sum(x * x)) for x, _ in pairs)
             noise = math.fsum(float(np.sum((x - y) ** 2)) for x, y in pairs)
-            found[name] = math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+            found[name] = sqnr_db(signal, noise)
         return found
 
 

@@ -49,7 +49,7 @@ class GraphEditor:
 
         The name may be read by nodes at once; a node that produces it must come before ``finish``.
         """
-        name = _unique(base, self._taken_values)
+        name = unique_name(base, self._taken_values)
         self._values[name] = ir.Value(name=name)
         return name
 
@@ -62,7 +62,7 @@ class GraphEditor:
             dtype: numpy's name of a type narrower than ``array``'s ("int4" for int8 values), in which it is
                 stored packed; "" for the array's own.
         """
-        unique = _unique(name, self._taken_values)
+        unique = unique_name(name, self._taken_values)
         tensor = ir.tensor(array, dtype=dtype_from_name(dtype) if dtype else None, name=unique)
         value = ir.Value(
             name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
@@ -118,7 +118,7 @@ class GraphEditor:
             [self._value(value) for value in inputs],
             ir_attributes(attributes),
             outputs=produced,
-            name=_unique(name, self._taken_nodes),
+            name=unique_name(name, self._taken_nodes),
         )
         self._graph.append(node)
         unique = str(node.name)
@@ -327,7 +327,7 @@ def _needed(node: ir.Node) -> bool:
     return any(output.uses() or output.is_graph_output() for output in node.outputs)
 
 
-def _unique(base: str, taken: set[str]) -> str:
+def unique_name(base: str, taken: set[str]) -> str:
     """Take ``base``, or the first of ``base_1``, ``base_2``, … that is free."""
     name, number = base, 0
     while not name or name in taken:

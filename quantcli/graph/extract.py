@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from quantcli.graph.edit import unique_name
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.traverse import captured_values, graph_values
 
@@ -43,7 +44,7 @@ class Extractor:
         self._model = model
         self._graph = model.ir.graph
         self._nodes = {node.name: node for node in self._graph if node.name}
-        self._names = {value.name for value in graph_values(self._graph)}
+        self._names = {value.name for value in graph_values(self._graph) if value.name}
 
     def piece(self, nodes: Sequence[str], outputs: Sequence[str], redirect: Collection[Reading] = ()) -> Piece:
         """The model of ``nodes``.
@@ -105,11 +106,7 @@ class Extractor:
         taken = set(self._names)
         for node in members:
             for index in sorted(index for name, index in redirect if name == node.name):
-                name, number = f"{node.name}:{index}", 0
-                while name in taken:
-                    number += 1
-                    name = f"{node.name}:{index}_{number}"
-                taken.add(name)
+                name = unique_name(f"{node.name}:{index}", taken)
                 fresh = ir.Value(name=name, type=_type_of(node, index))
                 cut.inputs.append(fresh)
                 copy = copies[node.name]

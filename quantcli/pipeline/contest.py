@@ -160,21 +160,20 @@ def _tried(
         progress.advance()
         for alpha in others:
             found = judge(_made(start, trial, alpha, small, method, quiet).model)
-            if _clearly(*found.gain_over(reached)):
+            if _clearly(*found.gain_over(reached), least=CLEARLY_BETTER_DB):
                 best, reached = alpha, found
             progress.advance()
         nearest = judge(_made(replace(start, samples=()), trial, 0.0, small, method, quiet).model)
         progress.advance()
     finally:
         progress.finish()
-    gain, error = nearest.gain_over(reached)
-    if gain > max(NEAREST_DB, SURE * error):
+    if _clearly(*nearest.gain_over(reached), least=NEAREST_DB):
         return _Choice(alpha=0.0, nearest=True, sqnr=nearest.sqnr)
     return _Choice(alpha=best, sqnr=reached.sqnr)
 
 
-def _clearly(gain: float, error: float) -> bool:
-    return gain > max(CLEARLY_BETTER_DB, SURE * error)
+def _clearly(gain: float, error: float, *, least: float) -> bool:
+    return gain > max(least, SURE * error)
 
 
 def _apart(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:

@@ -8,7 +8,7 @@ from quantcli.algorithms.effort import EFFORTS
 from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.pipeline.placement import BUDGET_S, MEASURED_TARGET, choose_placement
 from quantcli.pipeline.placement_verdict import PlacementVerdict
-from quantcli.pipeline.source import FloatModel, load_float_model
+from quantcli.pipeline.source import FloatModel, load_for_recipe
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.progress import Progress
 from quantcli.quantize.choices import Choices
@@ -45,12 +45,6 @@ def prepared_for(request: ConvertRequest, source: FloatModel, choices: Choices) 
     """``source``, prepared again where the choices ask for another preparation than the static rules."""
     if choices.preparation == Choices().preparation:
         return source
-    return load_float_model(
-        request.model,
-        request.recipe.target,
-        opset=request.opset,
-        per_channel=request.recipe.per_channel,
-        weight_bits=request.recipe.weight_dtype.bits,
-        threads=request.run.threads,
-        choices=choices,
+    return load_for_recipe(
+        request.model, request.recipe, opset=request.opset, threads=request.run.threads, choices=choices
     )

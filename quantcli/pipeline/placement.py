@@ -39,7 +39,7 @@ from quantcli.data.base import Sample
 from quantcli.errors import RuntimeFailure
 from quantcli.pipeline.placement_verdict import PlacementMeasurement, PlacementVerdict, adopted_note
 from quantcli.pipeline.samples import open_samples
-from quantcli.pipeline.source import FloatModel, load_float_model
+from quantcli.pipeline.source import FloatModel, load_for_recipe
 from quantcli.pipeline.trial_fidelity import TrialFidelity, trial_fidelity
 from quantcli.pipeline.trial_forms import TrialForms, TrialPlan
 from quantcli.pipeline.types import DataOptions, RunOptions
@@ -135,15 +135,7 @@ def choose_placement(
     if not data.specs:
         return _static(recipe, "placement is by the static rules: there are no samples to time the model on")
     deadline = clock() + budget_s
-    source = source or load_float_model(
-        path,
-        recipe.target,
-        opset=opset,
-        per_channel=recipe.per_channel,
-        weight_bits=recipe.weight_dtype.bits,
-        threads=run.threads,
-        choices=recipe.choices,
-    )
+    source = source or load_for_recipe(path, recipe, opset=opset, threads=run.threads)
     settings = SessionSettings(threads=run.threads)
     original = Session(path, settings)
     samples, references = _few(data, source, original, SAMPLES_SHARE * budget_s, clock)

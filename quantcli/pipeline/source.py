@@ -24,6 +24,7 @@ from quantcli.graph.view import GraphView
 from quantcli.ops.targets import TARGETS
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
+from quantcli.quantize.recipe import Recipe
 from quantcli.runtime.session import Session, SessionSettings
 
 PER_CHANNEL_OPSET = 13
@@ -128,6 +129,21 @@ def load_float_model(
         view=prepared.view(),
         stated=stated_values(model),
         notes=notes,
+    )
+
+
+def load_for_recipe(
+    path: Path, recipe: Recipe, *, opset: int | None, threads: int, choices: Choices | None = None
+) -> FloatModel:
+    """``load_float_model`` as a recipe wants it, with ``choices`` in place of its own where they are given."""
+    return load_float_model(
+        path,
+        recipe.target,
+        opset=opset,
+        per_channel=recipe.per_channel,
+        weight_bits=recipe.weight_dtype.bits,
+        threads=threads,
+        choices=choices or recipe.choices,
     )
 
 

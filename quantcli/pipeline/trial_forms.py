@@ -23,7 +23,7 @@ from quantcli.data.base import Sample
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.view import GraphView
 from quantcli.pipeline.carry_out import emit
-from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
+from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_for_recipe, runnable
 from quantcli.pipeline.workbench import observed_name
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
@@ -137,14 +137,8 @@ class TrialForms:
 
     def _source(self, choices: Choices) -> FloatModel:
         if choices.preparation not in self._sources:
-            self._sources[choices.preparation] = load_float_model(
-                self._path,
-                self._recipe.target,
-                opset=self._opset,
-                per_channel=self._recipe.per_channel,
-                threads=self._settings.threads,
-                weight_bits=self._recipe.weight_dtype.bits,
-                choices=choices,
+            self._sources[choices.preparation] = load_for_recipe(
+                self._path, self._recipe, opset=self._opset, threads=self._settings.threads, choices=choices
             )
         return self._sources[choices.preparation]
 

@@ -18,7 +18,7 @@ from quantcli.pipeline.float_tensors import FloatTensorSearch, steering
 from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
 from quantcli.pipeline.real_runs import with_float_tensors
 from quantcli.pipeline.samples import open_samples
-from quantcli.pipeline.source import FloatModel, load_float_model
+from quantcli.pipeline.source import FloatModel, load_for_recipe
 from quantcli.pipeline.tune_state import TuneState
 from quantcli.pipeline.tune_types import Fallback, TuneRequest, TuneResult
 from quantcli.pipeline.tuning_bench import TuningBench
@@ -123,14 +123,7 @@ def search(
     gates = tuple(parse_gate(text) for text in request.options.gates)
     check_gates(gates)
     asked = request.conversion
-    source = load_float_model(
-        asked.model,
-        asked.recipe.target,
-        opset=asked.opset,
-        per_channel=asked.recipe.per_channel,
-        weight_bits=asked.recipe.weight_dtype.bits,
-        threads=asked.run.threads,
-    )
+    source = load_for_recipe(asked.model, asked.recipe, opset=asked.opset, threads=asked.run.threads)
     asked = replace(asked, recipe=possible_recipe(asked.recipe, source))
     timed = any(gate.metric == "latency_ratio" for gate in gates) or request.options.minimize == "latency"
     evaluation = open_evaluation(
