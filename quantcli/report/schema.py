@@ -30,30 +30,60 @@ from quantcli.report.facts import (
     UnfusedNode,
     WeightComparison,
 )
+from quantcli.report.fidelity import Accuracy, OutputFidelity, Rate, TopK
+from quantcli.report.task_metrics import ClassValue, TaskMetric
+from quantcli.report.tensors import (
+    Attribution,
+    EmulatedOutput,
+    Finding,
+    FusionDifference,
+    Histogram,
+    Saturation,
+    SaturationRisk,
+    Suspect,
+    TensorComparison,
+    TensorError,
+)
 
 __all__ = [
     "SCHEMA_VERSION",
     "Accuracy",
+    "Attribution",
+    "Baseline",
+    "ClassValue",
     "Coverage",
     "CoverageRow",
     "DataFacts",
     "DtypeBytes",
+    "EmulatedOutput",
+    "Finding",
     "FloatReason",
+    "FusionDifference",
+    "GateOrigin",
     "GateResult",
     "GateStatus",
+    "Histogram",
     "KernelFacts",
     "Latency",
     "LayerWeightError",
+    "Memory",
     "ModelFacts",
     "NodeRef",
     "OpCount",
     "OutputFidelity",
     "Rate",
     "Report",
+    "Saturation",
+    "SaturationRisk",
     "Severity",
     "SizeComparison",
     "StructureComparison",
     "StructureFacts",
+    "Suspect",
+    "TaskMetric",
+    "TensorComparison",
+    "TensorError",
+    "TopK",
     "UnfusedNode",
     "Verdict",
     "VerdictStatus",
@@ -63,103 +93,9 @@ __all__ = [
 SCHEMA_VERSION = 1
 
 Severity = Literal["fail", "warn"]
+GateOrigin = Literal["asked", "default", "baseline"]
 GateStatus = Literal["pass", "fail", "undecided", "not-measured"]
 VerdictStatus = Literal["pass", "fail", "undecided", "no-gates"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """A proportion with its confidence interval.
-
-    Attributes:
-        value: Hits per trial, 0 to 1.
-        low: Lower bound of the interval.
-        high: Upper bound.
-        confidence: Of the interval, two-sided.
-        samples: Samples with at least one trial.
-        trials: Decisions counted: one per sample for a classifier, one per position otherwise.
-        effective_trials: Independent trials that would be as certain (positions of one sample are not).
-    """
-
-    value: float
-    low: float
-    high: float
-    confidence: float
-    samples: int
-    trials: int
-    effective_trials: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputFidelity:
-    """How far an output of the quantized model is from the original's.
-
-    Attributes:
-        name: In the original.
-        quantized_name: In the quantized model.
-        samples: Samples that gave this output.
-        elements: Finite elements compared.
-        shape_mismatches: Samples whose two outputs have different shapes: they cannot be compared, and the
-            measures below are of the other samples only.
-        nonfinite_original: NaN and infinite elements in the original.
-        nonfinite_quantized: The same in the quantized model.
-        nonfinite_differ: Elements not finite in one and different in the other; any makes the error
-            infinite.
-        sqnr: 10·log10(Σ r² / Σ (r − q)²) in dB, over all samples; inf: exact.
-        cosine: Mean over samples of the cosine similarity.
-        cosine_min: That of the worst sample.
-        cosine_global: Over all samples at once.
-        rmse: Root mean squared error, in the output's unit.
-        max_abs: Largest absolute error, in the output's unit.
-        top1: Share of positions with the same argmax; None where the output has no class axis.
-        class_axis: The axis of that argmax.
-    """
-
-    name: str
-    quantized_name: str
-    samples: int
-    elements: int
-    shape_mismatches: int = 0
-    nonfinite_original: int = 0
-    nonfinite_quantized: int = 0
-    nonfinite_differ: int = 0
-    sqnr: float | None
-    cosine: float | None
-    cosine_min: float | None
-    cosine_global: float | None
-    rmse: float | None
-    max_abs: float | None
-    top1: Rate | None = None
-    class_axis: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """Top-1 accuracy of both models on the same labelled samples.
-
-    Attributes:
-        output: Output whose argmax is compared with the labels.
-        original: Accuracy of the original.
-        quantized: Accuracy of the quantized model.
-        drop: original − quantized, as a fraction (0.01 is one percentage point).
-        drop_low: Lower bound of the drop's interval (paired, Agresti–Min).
-        drop_high: Upper bound.
-        effective_trials: Independent trials that would make the drop as certain.
-        broken: Decisions right in the original and wrong in the quantized model.
-        fixed: The reverse.
-        ignored: Labels below zero, which count nowhere.
-    """
-
-    output: str
-    original: Rate
-    quantized: Rate
-    drop: float
-    drop_low: float
-    drop_high: float
-    effective_trials: float
-    broken: int
-    fixed: int
-    ignored: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +127,40 @@ class Latency:
     high: float
     confidence: float
     runtime: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Peak resident memory of each model, run in a process of its own.
+
+    Attributes:
+        baseline_bytes: Of a process that has loaded the runtime and the samples, but no model.
+        original_bytes: Peak of the process that ran the original.
+        quantized_bytes: Peak of the process that ran the quantized model.
+        ratio: (quantized − baseline) / (original − baseline).
+    """
+
+    baseline_bytes: int
+    original_bytes: int
+    quantized_bytes: int
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The earlier report that this one was held against.
+
+    Attributes:
+        name: Base name of its file.
+        quantized_sha256: Of the quantized model that it is about.
+        same_data: Whether it was made with the same samples; None where either has none.
+        notes: What could not be held against it, and why.
+    """
+
+    name: str
+    quantized_sha256: str
+    same_data: bool | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +200,7 @@ class GateResult:
         samples_needed: Samples (pairs, for latency) that would decide an undecided gate, at the measured
             value; None where no number would.
         sentence: The result in words.
+        origin: Whether it was asked for, is one of the default gates, or follows from a baseline.
     """
 
     expression: str
@@ -244,6 +215,7 @@ class GateResult:
     margin: float | None
     samples_needed: int | None = None
     sentence: str
+    origin: GateOrigin = "asked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +246,14 @@ class Report:
         kernels: What the runtime executes, where that was looked at.
         outputs: Fidelity of each output; empty without data.
         accuracy: With labels only.
+        metrics: Task metrics: built-in ones and the user's own.
         latency: On request only.
+        memory: On request only.
+        tensors: Where the error is; None without data, or where it was not asked for.
+        attribution: Whose error it is, by output.
+        fusion: What the runtime's optimizations change, by output.
+        saturation: CPUs without VNNI.
+        baseline: The report that this one was held against.
         data: The samples; None without data.
         notes: What else the reader must know.
     """
@@ -294,7 +273,14 @@ class Report:
     kernels: KernelFacts | None = None
     outputs: tuple[OutputFidelity, ...] = ()
     accuracy: Accuracy | None = None
+    metrics: tuple[TaskMetric, ...] = ()
     latency: Latency | None = None
+    memory: Memory | None = None
+    tensors: TensorComparison | None = None
+    attribution: tuple[Attribution, ...] = ()
+    fusion: tuple[FusionDifference, ...] = ()
+    saturation: Saturation | None = None
+    baseline: Baseline | None = None
     data: DataFacts | None = None
     notes: tuple[str, ...] = ()
 
