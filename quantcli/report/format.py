@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 
-from quantcli.report.schema import Accuracy, Latency, Rate
+from quantcli.report.schema import Accuracy, Latency, Memory, Rate, Report, TaskMetric
 
 MISSING = "–"
 """Stands where nothing was measured."""
@@ -50,6 +50,11 @@ def percent(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.2f} %"
 
 
+def interval(low: float | None, high: float | None, digits: int = 4) -> str:
+    """Both ends of an interval."""
+    return MISSING if low is None and high is None else f"{number(low, digits)} … {number(high, digits)}"
+
+
 def rate(value: Rate | None) -> str:
     """A proportion with its interval."""
     if value is None:
@@ -85,6 +90,31 @@ def latency(value: Latency) -> str:
         f"{value.ratio:.3f} × [{value.low:.3f}, {value.high:.3f}] "
         f"({value.original_ms:.3g} ms → {value.quantized_ms:.3g} ms, {threads}, {value.pairs} pairs)"
     )
+
+
+def memory(value: Memory) -> str:
+    """The ratio of what the models need, then the peaks behind it."""
+    peaks = f"{size(value.original_bytes)} → {size(value.quantized_bytes)}"
+    return f"{value.ratio:.3f} × (peak {peaks}, {size(value.baseline_bytes)} without a model)"
+
+
+def metric(value: TaskMetric) -> str:
+    """Both models' figures and what was lost, with its interval."""
+    text = f"{number(value.original)} → {number(value.quantized)}, loss {number(value.drop, 3)}"
+    if value.drop_low is None or value.drop_high is None:
+        return text
+    return f"{text} [{number(value.drop_low, 3)}, {number(value.drop_high, 3)}]"
+
+
+def headline(report: Report) -> str:
+    """The verdict in one line; a failed one says why."""
+    if report.verdict.status != "fail":
+        return report.verdict.sentence
+    failed = [gate for gate in report.gates if gate.severity == "fail" and gate.status in ("fail", "not-measured")]
+    if not failed:
+        return report.verdict.sentence
+    more = f" (and {plural(len(failed) - 1, 'more failed gate')})" if len(failed) > 1 else ""
+    return f"{failed[0].sentence}{more}"
 
 
 def plural(count: int, noun: str) -> str:

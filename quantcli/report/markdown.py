@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from quantcli.report import format as fmt
+from quantcli.report.file_tables import file_tables
+from quantcli.report.inside_tables import inside_tables, suspect_table
+from quantcli.report.output_tables import gate_table, output_tables
 from quantcli.report.schema import Report
+from quantcli.report.tables import Cell, Table
 
 LIMIT = 65_536
 """Bytes in UTF-8: what GitHub takes in a comment."""
@@ -23,18 +27,24 @@ _SPECIAL = {char: "\\" + char for char in "\\`*_[]#~|!"} | {
 
 _CUT = "\n*The rest was left out: the report is longer than Markdown may be here.*\n"
 
+_IN_OVERVIEW = ("accuracy", "time")
+"""Tables with few figures, all of which are in the overview."""
+
 
 def escape(text: str) -> str:
     """Text without any meaning to Markdown, tables, HTML, or as a mention of a person."""
     return "".join(_SPECIAL.get(char, char) for char in text)
 
 
-def _name(text: str) -> str:
-    return escape(fmt.name(text))
+def _name(text: str, width: int = 80) -> str:
+    return escape(fmt.name(text, width))
 
 
 def render_markdown(report: Report, limit: int = LIMIT) -> str:
-    """Markdown text of at most ``limit`` bytes in UTF-8."""
+    """Markdown text of at most ``limit`` bytes in UTF-8.
+
+    The first line holds the verdict and, where it failed, why.
+    """
     text = ""
     for rows in (200, 50, 15, 5):
         text = "\n".join(part for part in _sections(report, rows) if part) + "\n"
@@ -45,50 +55,46 @@ def render_markdown(report: Report, limit: int = LIMIT) -> str:
 
 
 def _sections(report: Report, rows: int) -> Iterable[str]:
-    yield f"# {_name(report.original.name)} → {_name(report.quantized.name)}\n"
+    models = f"{_name(report.original.name)} → {_name(report.quantized.name)}"
+    yield f"# {report.verdict.status.upper()}: {models}: {_name(fmt.headline(report), 400)}\n"
     if report.synthetic:
         yield f"> **{fmt.SYNTHETIC}**\n"
-    yield f"**{report.verdict.status.upper()}**: {escape(report.verdict.sentence)}\n"
-    yield _gates(report, rows)
+    if report.verdict.status == "fail":
+        yield f"{_name(report.verdict.sentence, 300)}\n"
+    yield markdown_table(gate_table(report), rows)
+    yield markdown_table(suspect_table(report), rows)
     yield _overview(report)
-    yield _outputs(report, rows)
-    yield _coverage(report, rows)
-    yield _kernels(report, rows)
-    yield _structure(report, rows)
-    yield _weights(report, rows)
+    for table in (*output_tables(report), *inside_tables(report), *file_tables(report)):
+        if table.key not in _IN_OVERVIEW:
+            yield markdown_table(table, rows)
     if report.notes:
-        yield "## Notes\n\n" + "\n".join(f"- {escape(fmt.name(note, 400))}" for note in report.notes[:rows]) + "\n"
+        yield "## Notes\n\n" + "\n".join(f"- {_name(note, 400)}" for note in report.notes[:rows]) + "\n"
     yield _reproduce(report)
 
 
-def _table(title: str, head: Sequence[str], body: Sequence[Sequence[str]], rows: int) -> str:
-    """A section with a table; empty without rows. Cells are escaped already."""
+def markdown_table(table: Table, rows: int) -> str:
+    """A section with a table of at most so many rows; empty without rows."""
+    body = [[_cell(cell) for cell in row] for row in table.rows[:rows]]
     if not body:
         return ""
-    lines = [f"## {title}\n", _row(head), _row(["---"] * len(head))]
-    lines += [_row(cells) for cells in body[:rows]]
-    if len(body) > rows:
-        lines.append(f"\n*… and {len(body) - rows} more.*")
+    lines = [f"## {escape(table.title)}\n"]
+    if table.note:
+        lines.append(f"{_name(table.note, 400)}\n")
+    marks = ["---:" if column.number else "---" for column in table.columns]
+    lines += [_row([escape(column.label) for column in table.columns]), _row(marks)]
+    lines += [_row(cells) for cells in body]
+    if len(table.rows) > rows:
+        lines.append(f"\n*… and {len(table.rows) - rows} more.*")
     return "\n".join(lines) + "\n"
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(fmt.name(cell.text, 400))
+    return f"**{text}**" if text and cell.tone else text
 
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _gates(report: Report, rows: int) -> str:
-    body = [
-        [
-            _name(gate.expression) + (" (warn)" if gate.severity == "warn" else ""),
-            f"**{fmt.MARKS[gate.status]}**",
-            fmt.number(gate.value),
-            fmt.MISSING if gate.low is None else f"{fmt.number(gate.low)} … {fmt.number(gate.high)}",
-            fmt.number(gate.margin),
-            escape(fmt.name(gate.sentence, 300)),
-        ]
-        for gate in report.gates
-    ]
-    return _table("Gates", ["Gate", "Result", "Value", "95 % interval", "Margin", ""], body, rows)
 
 
 def _overview(report: Report) -> str:
@@ -111,7 +117,9 @@ def _overview(report: Report) -> str:
         body.append(["Compute nodes in float", str(a.compute_float), str(b.compute_float), ""])
     if report.accuracy is not None:
         acc = report.accuracy
-        change = fmt.accuracy_change(acc)
+        change = f"{fmt.accuracy_change(acc)}, {acc.broken} broken, {acc.fixed} fixed"
+        if acc.p_value is not None:
+            change += f", McNemar p {fmt.number(acc.p_value, 3)}"
         body.append([f"Accuracy of {_name(acc.output)}", fmt.rate(acc.original), fmt.rate(acc.quantized), change])
     if report.latency is not None:
         lat = report.latency
@@ -119,102 +127,13 @@ def _overview(report: Report) -> str:
         body.append(
             [f"Latency, threads: {lat.threads}", f"{lat.original_ms:.3g} ms", f"{lat.quantized_ms:.3g} ms", ratio]
         )
-    return _table("Overview", ["", "Original", "Quantized", "Change"], body, len(body))
-
-
-def _outputs(report: Report, rows: int) -> str:
-    stamp = " (SYNTHETIC)" if report.synthetic else ""
-    body = [
-        [
-            _name(out.name),
-            fmt.decibel(out.sqnr),
-            fmt.cosine(out.cosine),
-            fmt.cosine(out.cosine_min),
-            fmt.number(out.rmse),
-            fmt.number(out.max_abs),
-            fmt.rate(out.top1),
-            str(out.nonfinite_differ),
-            str(out.shape_mismatches),
-        ]
-        for out in report.outputs
-    ]
-    head = [
-        "Output", "SQNR", "Cosine", "Worst cosine", "RMSE", "Max abs", "Top-1 agreement",
-        "Non-finite", "Other shape",
-    ]  # fmt: skip
-    return _table(f"Outputs{stamp}", head, body, rows)
-
-
-def _coverage(report: Report, rows: int) -> str:
-    if report.coverage is None:
-        return ""
-    by_op = [
-        [escape(row.op), str(row.quantized), str(row.passthrough), str(row.float)] for row in report.coverage.rows
-    ]
-    reasons = [
-        [reason.code, escape(reason.sentence), str(reason.nodes), ", ".join(_name(n) for n in reason.examples)]
-        for reason in report.coverage.reasons
-    ]
-    return "\n".join(
-        part
-        for part in (
-            _table("Coverage", ["Operator", "Quantized", "Passed through", "Float"], by_op, rows),
-            _table("Why nodes are in float", ["Code", "Reason", "Nodes", "Examples"], reasons, rows),
-        )
-        if part
-    )
-
-
-def _kernels(report: Report, rows: int) -> str:
-    if report.kernels is None:
-        return ""
-    counts = [[escape(item.op), str(item.count)] for item in report.kernels.integer]
-    unfused = [
-        [_name(node.name), escape(node.op), node.code, escape(node.sentence)] for node in report.kernels.unfused
-    ]
-    runtime = escape(report.kernels.runtime)
-    return "\n".join(
-        part
-        for part in (
-            _table(f"Integer kernels (onnxruntime {runtime})", ["Kernel", "Nodes"], counts, rows),
-            _table("Quantized, but not fused", ["Node", "Operator", "Code", "Reason"], unfused, rows),
-        )
-        if part
-    )
-
-
-def _structure(report: Report, rows: int) -> str:
-    if report.structure is None:
-        return ""
-    before = {item.op: item.count for item in report.structure.original.ops}
-    after = {item.op: item.count for item in report.structure.quantized.ops}
-    body = [[escape(op), str(before.get(op, 0)), str(after.get(op, 0))] for op in sorted(before | after)]
-    left = [[_name(node.name), escape(node.op)] for node in report.structure.quantized.float_compute]
-    return "\n".join(
-        part
-        for part in (
-            _table("Operators", ["Operator", "Original", "Quantized"], body, rows),
-            _table("Compute nodes left in float", ["Node", "Operator"], left, rows),
-        )
-        if part
-    )
-
-
-def _weights(report: Report, rows: int) -> str:
-    if report.weights is None:
-        return ""
-    body = [
-        [
-            _name(layer.node),
-            escape(layer.op),
-            f"{layer.dtype} {layer.granularity}",
-            fmt.decibel(layer.sqnr),
-            fmt.number(layer.step_rmse, 3),
-        ]
-        for layer in report.weights.layers
-    ]
-    title = f"Weights ({report.weights.matched} of {report.weights.weights} matched, worst first)"
-    return _table(title, ["Node", "Operator", "Type", "SQNR", "RMSE / scale"], body, rows)
+    if report.memory is not None:
+        mem = report.memory
+        peaks = [fmt.size(mem.original_bytes), fmt.size(mem.quantized_bytes)]
+        without = f"{mem.ratio:.3f} × (without a model: {fmt.size(mem.baseline_bytes)})"
+        body.append(["Peak memory", *peaks, without])
+    lines = ["## Overview\n", _row(["", "Original", "Quantized", "Change"]), _row(["---"] * 4)]
+    return "\n".join([*lines, *(_row(cells) for cells in body)]) + "\n"
 
 
 def _reproduce(report: Report) -> str:
@@ -223,14 +142,14 @@ def _reproduce(report: Report) -> str:
         stamp = " (SYNTHETIC)" if report.synthetic else ""
         count = fmt.plural(report.data.samples, "sample")
         lines.append(f"- Data: {_name(report.data.name)}, {count}{stamp}")
-        lines += [f"- Data: {escape(fmt.name(note, 400))}" for note in report.data.notes]
+        lines += [f"- Data: {_name(note, 400)}" for note in report.data.notes]
     if report.command is not None:
-        lines.append(f"- Command: <code>{escape(fmt.name(report.command, 2000))}</code>")
+        lines.append(f"- Command: <code>{_name(report.command, 2000)}</code>")
     for facts in (report.original, report.quantized):
-        lines.append(f"- {_name(facts.name)}: sha256 {facts.sha256}")
+        lines.append(f"- {_name(facts.name)}: sha256 {_name(facts.sha256)}")
     if report.threads is not None:
         lines.append(f"- Threads: {report.threads}")
-    tools = ", ".join(f"{escape(tool)} {escape(version)}" for tool, version in sorted(report.tools.items()))
+    tools = ", ".join(f"{_name(tool)} {_name(version)}" for tool, version in sorted(report.tools.items()))
     if tools:
         lines.append(f"- Versions: {tools}")
     return "\n".join(lines) + "\n"

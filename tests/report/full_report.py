@@ -4,24 +4,38 @@ import math
 
 from quantcli.report.schema import (
     Accuracy,
+    Attribution,
+    Baseline,
+    ClassValue,
     Coverage,
     CoverageRow,
     DataFacts,
     DtypeBytes,
+    EmulatedOutput,
     FloatReason,
+    FusionDifference,
     GateResult,
+    Histogram,
     KernelFacts,
     Latency,
     LayerWeightError,
+    Memory,
     ModelFacts,
     NodeRef,
     OpCount,
     OutputFidelity,
     Rate,
     Report,
+    Saturation,
+    SaturationRisk,
     SizeComparison,
     StructureComparison,
     StructureFacts,
+    Suspect,
+    TaskMetric,
+    TensorComparison,
+    TensorError,
+    TopK,
     UnfusedNode,
     Verdict,
     WeightComparison,
@@ -50,6 +64,7 @@ def output(name: str, sqnr: float | None = 31.27) -> OutputFidelity:
     return OutputFidelity(
         name=name, quantized_name=name, samples=300, elements=300_000, sqnr=sqnr, cosine=0.9990861,
         cosine_min=0.97, cosine_global=0.9992, rmse=0.21, max_abs=1.73, top1=rate(0.9867), class_axis=1,
+        topk=(TopK(k=5, agreement=rate(0.9967)),), psnr=42.5, peak=255.0,
     )  # fmt: skip
 
 
@@ -57,6 +72,55 @@ def gate(name: str, status: str = "pass", severity: str = "fail") -> GateResult:
     return GateResult(
         expression=f"{name}.sqnr>=25", metric="sqnr", output=name, severity=severity, status=status, value=31.27,
         limit=25.0, margin=6.27, sentence=f"sqnr of '{name}' is 31.27 dB, and has to be >= 25 dB",
+    )  # fmt: skip
+
+
+def metric(name: str, label: str = "cat") -> TaskMetric:
+    return TaskMetric(
+        name=name, sentence=f"mean over classes of {name}", better="higher", samples=300, original=0.712,
+        original_low=0.66, original_high=0.76, quantized=0.698, quantized_low=0.64, quantized_high=0.75,
+        drop=0.014, drop_low=-0.003, drop_high=0.031, confidence=0.95, interval="bootstrap",
+        classes=(
+            ClassValue(label=label, samples=120, original=0.8, quantized=0.62),
+            ClassValue(label="dog", samples=180, original=0.65, quantized=0.66),
+            ClassValue(label="unseen", samples=0, original=None, quantized=None),
+        ),
+    )  # fmt: skip
+
+
+def tensor(name: str, position: int = 0, *, local: float | None = 38.5) -> TensorError:
+    return TensorError(
+        name=name, quantized_name=f"{name}_dq", node=name, op="Conv", position=position, elements=9600,
+        sqnr=31.0 - position / 10, local_sqnr=local, cosine=0.9991, max_abs=0.82, bias=0.031, step_rmse=0.301,
+        dtype="uint8", scale=0.0235, zero_point=12, low=-0.282, high=5.7105, observed_low=-0.3, observed_high=6.2,
+        clipped=0.0021, range_used=0.993,
+        histogram=Histogram(low=-0.3, high=6.2, counts=(2, 30, 900, 400, 220, 90, 40, 12, 3, 1)),
+    )  # fmt: skip
+
+
+def tensors(name: str, many: int = 1) -> TensorComparison:
+    plain = TensorError(
+        name=f"{name}_out", quantized_name=f"{name}_out", node=name, op="Gemm", position=many, elements=100,
+        sqnr=math.inf,
+    )  # fmt: skip
+    return TensorComparison(
+        samples=32, activations=14 + many, matched=1 + many, notes=("12 inside fused operators",),
+        tensors=(*(tensor(name if i == 0 else f"{name}{i}", i) for i in range(many)), plain),
+        first_divergence=name,
+        suspects=(
+            Suspect(
+                node=name, op="Conv", tensor=name, finding="scale", severity=18.4,
+                sentence=f"the scale of '{name}' is twice what its range needs: calibrate it again",
+            ),
+        ) * many,
+    )  # fmt: skip
+
+
+def saturation(name: str) -> Saturation:
+    return Saturation(
+        layers=5, safe=4, risks=(SaturationRisk(node=name, op="Conv", worst_pair=64_770, channels=3, of=16),),
+        saturated=0.0004, samples=8,
+        outputs=(EmulatedOutput(output=name, sqnr=24.6, sqnr_exact=31.27, top1=0.97),),
     )  # fmt: skip
 
 
@@ -104,11 +168,27 @@ def full(name: str = "logits", *, synthetic: bool = False, many: int = 1) -> Rep
         outputs=(output(name), output("exact", math.inf), output("dead", -math.inf), output("none", None)) * many,
         accuracy=Accuracy(
             output=name, original=rate(0.7), quantized=rate(0.69), drop=0.01, drop_low=-0.005, drop_high=0.025,
-            effective_trials=300.0, broken=5, fixed=2, ignored=1,
+            effective_trials=300.0, broken=5, fixed=2, ignored=1, p_value=0.453, topk=(metric("top5", name),),
+            classes=(ClassValue(label=name, samples=30, original=0.9, quantized=0.7),),
         ),
+        metrics=(metric(name, name),) * many,
         latency=Latency(
             threads=1, pairs=50, runs=2, warmup=3, original_ms=3.46, quantized_ms=1.76, ratio=0.507, low=0.49,
             high=0.52, confidence=0.96, runtime="1.31.1",
+        ),
+        memory=Memory(
+            baseline_bytes=60_000_000, original_bytes=91_000_000, quantized_bytes=76_000_000, ratio=16 / 31
+        ),
+        tensors=tensors(name, many),
+        attribution=(Attribution(output=name, weights_only=36.1, activations_only=32.9, both=31.2),) * many,
+        fusion=(
+            FusionDifference(
+                output=name, steps=3.5, sqnr=44.0, sqnr_optimized=31.27, sqnr_plain=31.4, flagged=True
+            ),
+        ) * many,
+        saturation=saturation(name),
+        baseline=Baseline(
+            name="last.json", quantized_sha256="c" * 64, same_data=False, notes=("other samples: no rates",)
         ),
         data=DataFacts(name="eval.npz", samples=300, synthetic=synthetic, notes=("cast to float32",)),
         notes=(f"note on {name}",) * many,

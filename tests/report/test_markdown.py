@@ -10,9 +10,10 @@ from quantcli.report.markdown import LIMIT, escape, render_markdown
 def test_a_full_report_says_everything():
     text = render_markdown(full())
     for part in (
-        "# net.onnx → logits", "**FAIL**: 1 of 2 gates passed", "## Gates", "| logits.sqnr&gt;=25 |",
+        "# FAIL: net.onnx → logits: sqnr of 'logits' is 31.27 dB", "1 of 2 gates passed", "## Gates",
+        "| logits.sqnr&gt;=25 |",
         "4.95 MB | 1.33 MB | 0.270 ×", "0.507 × [0.490, 0.520]", "-1.00 pp [-2.50, +0.50]", "31.3 dB", "exact",
-        "0.999086", "98.67 % [96.67, 99.67]", "F201", "F405", "QLinearConv", "39.5 dB", "## How to reproduce",
+        "0.999086", "98.67 % | 96.67 … 99.67", "F201", "F405", "QLinearConv", "39.5 dB", "## How to reproduce",
         "eval.npz, 300 samples", "onnxruntime 1.31.1", "a" * 64, "quantcli compare net.onnx",
     ):  # fmt: skip
         assert part in text, part
@@ -58,8 +59,8 @@ def test_the_text_is_never_longer_than_its_limit(many):
 def test_shortened_tables_say_how_much_is_missing():
     report = replace(bare(), outputs=tuple(output(f"out{i}") for i in range(1000)))
     text = render_markdown(report)
-    shown = text.count("| out")
-    assert f"… and {1000 - shown} more." in text
+    cut = re.findall(r"^## (?:Outputs|Top-k)(.*?)^\*… and (\d+) more", text, flags=re.MULTILINE | re.DOTALL)
+    assert [table.count("| out") + int(more) for table, more in cut] == [1000, 2000]
 
 
 def test_a_tiny_limit_is_still_held():
@@ -72,3 +73,21 @@ def test_escape_leaves_plain_text_alone():
     assert escape("conv1.weight:0 (3x3)") == "conv1.weight:0 (3x3)"
     assert escape("a|b") == r"a\|b"
     assert escape("<b>&") == "&lt;b&gt;&amp;"
+
+
+def test_every_section_of_the_report_has_its_table():
+    text = render_markdown(full())
+    titles = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
+    for title in (
+        "Look here first", "Outputs", "Top-k agreement", "Task metrics", "By class, largest change for the worse first",
+        "Baseline", "Whose error it is", "With and without the runtime's optimizations", "Tensors, worst first",
+        "Layers that can saturate on CPUs without VNNI", "Outputs on a CPU without VNNI", "Stored values by type",
+    ):  # fmt: skip
+        assert title in titles
+    assert "McNemar p 0.453" in text
+    assert "0.516 × (without a model: 60.0 MB)" in text
+
+
+def test_a_failed_verdict_says_why_on_the_first_line():
+    assert render_markdown(full()).startswith("# FAIL: net.onnx → logits: sqnr of 'logits' is 31.27 dB")
+    assert render_markdown(bare()).startswith("# NO-GATES: net.onnx → net.int8.onnx: no gates were set\n")

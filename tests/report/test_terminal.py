@@ -16,7 +16,7 @@ def render(report, *, verbose=False, width=100, **options):
 
 def test_a_full_report_fits_one_screen():
     text = render(full())
-    assert len(text.splitlines()) <= 24
+    assert len(text.splitlines()) <= 28
     for part in (
         "net.onnx → logits", "FAIL", "4.95 MB → 1.33 MB (0.270 ×), gzip 0.250 ×", "3 of 5 compute nodes quantized",
         "1 weight only", "worst 39.5 dB", "logits: SQNR 31.3 dB", "change -1.00 pp [-2.50, +0.50]", "0.507 ×",
@@ -27,9 +27,9 @@ def test_a_full_report_fits_one_screen():
 
 def test_many_gates_and_outputs_are_cut_with_a_word():
     text = render(full(many=20))
-    assert len(text.splitlines()) <= 60
+    assert len(text.splitlines()) <= 70
     assert "52 more gates (-v shows them)" in text
-    assert "76 more outputs (-v shows them)" in text
+    assert "77 better outputs (-v shows them)" in text
 
 
 def test_gates_that_failed_come_first():
@@ -85,3 +85,38 @@ def test_a_console_that_knows_ascii_only_gets_ascii():
 def test_long_lines_are_not_broken_off_a_terminal():
     report = replace(bare(), gates=(gate("x" * 70),))
     assert any(line.rstrip().endswith(">= 25 dB") for line in render(report, width=40).splitlines())
+
+
+def test_the_first_line_holds_the_verdict_and_why_it_failed():
+    first = render(full(many=3)).splitlines()[0]
+    assert first.startswith("FAIL  net.onnx → logits: sqnr of 'logits' is 31.27 dB")
+    assert first.endswith("(and 2 more failed gates)")
+    assert render(bare()).splitlines()[0] == "NO-GATES  net.onnx → net.int8.onnx: no gates were set"
+
+
+def test_layers_to_look_at_follow_the_gates():
+    text = render(full(many=5))
+    assert text.count("look at   logits (Conv): the scale of 'logits' is twice") == 3
+    assert "2 more suspects (-v shows them)" in text
+
+
+def test_what_is_inside_has_a_line_each():
+    text = render(full())
+    for part in (
+        "2 of 15 matched; diverges first at logits", "weights 36.1 dB, activations 32.9 dB, both 31.2 dB (logits)",
+        "by 3.5 steps, more than it should", "4 of 5 layers proven safe", "24.6 dB there instead of 31.3 dB",
+        "metric    logits 0.712 → 0.698, loss 0.014 [-0.003, 0.031]", "0.516 × (peak 91.0 MB → 76.0 MB",
+        "last.json, other samples", "PSNR 42.5 dB",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_verbose_has_a_table_of_every_section():
+    lines = render(full(), verbose=True, width=200).splitlines()
+    for title in (
+        "Look here first", "Top-k agreement", "Accuracy (top-1)", "Task metrics", "Time and memory", "Baseline",
+        "By class, largest change for the worse first", "Whose error it is", "Tensors, worst first",
+        "With and without the runtime's optimizations", "Layers that can saturate on CPUs without VNNI",
+        "Outputs on a CPU without VNNI", "Coverage",
+    ):  # fmt: skip
+        assert title in lines
