@@ -53,6 +53,8 @@ ONLY_IN = {
     "threadpoolctl": {"algorithms"},
     "click": {"cli"},
     "rich": {"cli", "report/terminal.py"},
+    "jinja2": {"report/html/render.py"},
+    "vl_convert": {"report/html/svg.py"},
 }
 """Third-party package → the packages or files that may import it."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantcli.errors import UsageError
+from quantcli.report.forms import ENDINGS, FORMS
 
 if TYPE_CHECKING:
     _Kind = click.ParamType[Any]
@@ -24,8 +25,6 @@ _PROVIDERS = {
 }
 
 _FACTORS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-REPORT_SUFFIXES = (".json", ".md")
 
 
 class Shape(_Kind):
@@ -95,14 +94,14 @@ class ReportFile(_Kind):
         """The path.
 
         Raises:
-            UsageError: U103, the ending is not one of ``REPORT_SUFFIXES``.
+            UsageError: U103, the ending is not one of ``FORMS``.
         """
         path = Path(str(value))
-        if path.suffix.lower() not in REPORT_SUFFIXES:
+        if path.suffix.lower() not in FORMS.values():
             raise UsageError(
                 "U103",
                 f"the report '{path.name}' ends in '{path.suffix}', so its form is not known",
-                hint="name it .json or .md",
+                hint=f"name it {ENDINGS}",
             )
         return path
 

@@ -141,7 +141,7 @@ def report_option() -> Decorator:
         multiple=True,
         metavar="FILE",
         section=OUTPUT,
-        help="Write the report; .json or .md says the form. Repeatable.",
+        help="Write the report; .json, .md, .html or .xml (JUnit) says the form. Repeatable.",
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quantcli.data.overlap import SampleDigests
-from quantcli.errors import UsageError
 from quantcli.evaluate.compare import compare_models
 from quantcli.pipeline.samples import WatchedSamples, open_samples
 from quantcli.pipeline.source import FloatModel
@@ -16,7 +15,7 @@ from quantcli.pipeline.types import ConvertRequest, DataOptions
 from quantcli.pipeline.writing import write_text
 from quantcli.progress import Progress
 from quantcli.quantize.plan import Action, Plan
-from quantcli.report.markdown import render_markdown
+from quantcli.report.forms import form_of, render
 from quantcli.report.schema import (
     Coverage,
     CoverageRow,
@@ -26,11 +25,8 @@ from quantcli.report.schema import (
     Report,
     UnfusedNode,
 )
-from quantcli.report.to_json import to_json
 from quantcli.runtime.kernel_report import KernelReport
 from quantcli.runtime.session import runtime_version
-
-_RENDERERS = {".json": to_json, ".md": render_markdown}
 
 _EXAMPLES = 3
 
@@ -39,19 +35,16 @@ def check_report_forms(paths: Sequence[Path]) -> None:
     """Refuse report files that no renderer stands for.
 
     Raises:
-        UsageError: U103.
+        UsageError: U103, no form has this ending; U120, HTML needs packages that are not installed.
     """
     for path in paths:
-        if path.suffix.lower() not in _RENDERERS:
-            raise UsageError(
-                "U103", f"there is no report form for '{path.name}'", hint="the name decides: .json or .md"
-            )
+        form_of(path)
 
 
 def write_reports(report: Report, paths: Sequence[Path], *, overwrite: bool) -> tuple[Path, ...]:
     """Write ``report`` once per path, in the form that the suffix names."""
     for path in paths:
-        write_text(path, _RENDERERS[path.suffix.lower()](report), overwrite=overwrite)
+        write_text(path, render(report, form_of(path)), overwrite=overwrite)
     return tuple(paths)
 
 

@@ -116,7 +116,7 @@ class ConvertRequest:
         opset: ai.onnx version of the result; None for the lowest that does.
         plan: A saved plan that takes the place of planning.
         plan_out: Where to write the plan.
-        reports: Report files (.json, .md).
+        reports: Report files (.json, .md, .html, .xml).
         dry_run: Plan only; nothing but ``plan_out`` is written, no data are needed.
         run: How to run.
         overwrite: Replace existing files.
@@ -216,7 +216,7 @@ class CompareRequest:
         gates: Gate expressions.
         latency: Measure the latency ratio.
         repeats: Pairs of timed runs.
-        reports: Report files (.json, .md).
+        reports: Report files (.json, .md, .html, .xml).
         run: How to run.
         overwrite: Replace existing report files.
         command: The command line as typed, for the section "how to reproduce"; no absolute paths.

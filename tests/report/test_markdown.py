@@ -79,7 +79,8 @@ def test_every_section_of_the_report_has_its_table():
     text = render_markdown(full())
     titles = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
     for title in (
-        "Look here first", "Outputs", "Top-k agreement", "Task metrics", "By class, largest change for the worse first",
+        "Look here first", "Outputs", "Top-k agreement", "Task metrics",
+        "By class, largest change for the worse first",
         "Baseline", "Whose error it is", "With and without the runtime's optimizations", "Tensors, worst first",
         "Layers that can saturate on CPUs without VNNI", "Outputs on a CPU without VNNI", "Stored values by type",
     ):  # fmt: skip

@@ -1,0 +1,73 @@
+"""Forms of a report by name and by the ending of a file; renderers are imported when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import PurePath
+
+from quantcli.errors import UsageError
+from quantcli.report.schema import Report
+
+FORMS: Mapping[str, str] = {"json": ".json", "md": ".md", "html": ".html", "junit": ".xml"}
+"""Form → ending of its files."""
+
+ENDINGS = ", ".join(list(FORMS.values())[:-1]) + f" or {list(FORMS.values())[-1]}"
+"""The endings, for messages."""
+
+_HTML_PACKAGES = ("jinja2", "vl_convert")
+
+
+def form_of(path: PurePath) -> str:
+    """The form that the name of a file asks for.
+
+    Raises:
+        UsageError: U103, none has this ending; U120, it needs packages that are not installed.
+    """
+    ending = path.suffix.lower()
+    for form, suffix in FORMS.items():
+        if ending == suffix:
+            require_form(form)
+            return form
+    raise UsageError("U103", f"there is no report form for '{path.name}'", hint=f"the name decides: {ENDINGS}")
+
+
+def require_form(form: str) -> None:
+    """Make sure that a form can be rendered, before any work is done for it.
+
+    Raises:
+        UsageError: U120, HTML needs packages that are not installed.
+    """
+    if form != "html":
+        return
+    missing = [package for package in _HTML_PACKAGES if find_spec(package) is None]
+    if missing:
+        raise UsageError(
+            "U120",
+            f"an HTML report needs {' and '.join(missing)}, which is not installed",
+            hint="install the extra: pip install 'quantcli[html]'",
+        )
+
+
+def render(report: Report, form: str) -> str:
+    """The report as the text of a file.
+
+    Raises:
+        UsageError: U120 as ``require_form`` says.
+    """
+    require_form(form)
+    if form == "html":
+        from quantcli.report.html.render import render_html
+
+        return render_html(report)
+    if form == "junit":
+        from quantcli.report.junit import render_junit
+
+        return render_junit(report)
+    if form == "md":
+        from quantcli.report.markdown import render_markdown
+
+        return render_markdown(report)
+    from quantcli.report.to_json import to_json
+
+    return to_json(report)
