@@ -106,7 +106,7 @@ def _divergence(name: str | None, tensors: Sequence[TensorError]) -> list[dict[s
     if position is None:
         return []
     here = {"x": {"datum": position, "type": "quantitative"}}
-    once = {"values": [{}]}
+    once: dict[str, Any] = {"values": [{}]}
     text = {"type": "text", "align": "left", "dx": 5, "y": 8, "color": svg.MUTED, "text": "first divergence"}
     rule = {"type": "rule", "strokeDash": [3, 3], "color": svg.MUTED, "aria": False}
     return [{"data": once, "mark": rule, "encoding": here}, {"data": once, "mark": text, "encoding": here}]

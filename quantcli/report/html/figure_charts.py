@@ -23,8 +23,11 @@ _BY_MODEL = colours(_MODELS, (svg.ORIGINAL, svg.QUANTIZED))
 
 def sizes(report: Report) -> Figure:
     """Bytes of both files by type of what they store."""
-    rows = [*_stored("original", report.original.bytes, report.structure and report.structure.original)]
-    rows += _stored("quantized", report.quantized.bytes, report.structure and report.structure.quantized)
+    facts = report.structure
+    rows = [
+        *_stored("original", report.original.bytes, None if facts is None else facts.original),
+        *_stored("quantized", report.quantized.bytes, None if facts is None else facts.quantized),
+    ]
     kinds = [kind for kind in ("float", "integer", "other") if any(row["kind"] == kind for row in rows)]
     paint = {"float": svg.ORIGINAL, "integer": svg.QUANTIZED, "other": svg.FAINT}
     specification = {

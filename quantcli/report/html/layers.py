@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from quantcli.report import format as fmt
 from quantcli.report import tables as cell
 from quantcli.report.inside_tables import CLIPPED_MUCH
 from quantcli.report.schema import LayerWeightError, Report, TensorError
@@ -32,43 +33,56 @@ _HEAD: Sequence[Head] = (
     Column(label="Tensor", number=False),
 )
 
+_NOWHERE = -1
+
 
 def layer_table(report: Report) -> Table:
     """Every matched tensor and weight, in the order of computation; weights without a tensor come last."""
     tensors = () if report.tensors is None else report.tensors.tensors
     weights = {} if report.weights is None else {item.node: item for item in report.weights.layers}
     guilty = set() if report.tensors is None else {item.node for item in report.tensors.suspects}
-    rows = [_row(item, weights.get(item.node), guilty) for item in sorted(tensors, key=lambda t: t.position)]
+    ordered = sorted(tensors, key=lambda item: item.position)
+    rows = [_row(item, weights.get(item.node), guilty) for item in ordered]
     made = {item.node for item in tensors}
-    rows += [_row(None, item, guilty) for node, item in weights.items() if node not in made]
+    rows += [_row(_unknown(item), item, guilty) for node, item in weights.items() if node not in made]
     return table("layers", "Layers", _HEAD, rows)
 
 
-def _row(item: TensorError | None, weight: LayerWeightError | None, guilty: set[str]) -> list[Cell]:
-    node = item.node if item is not None else weight.node if weight is not None else ""
-    op = item.op if item is not None else weight.op if weight is not None else ""
-    name = cell.name(node or (item.name if item is not None else ""), 120)
-    much = item is not None and item.clipped is not None and item.clipped > CLIPPED_MUCH
-    form = "" if weight is None else f"{weight.dtype} {weight.granularity}"
+def _unknown(weight: LayerWeightError) -> TensorError:
+    """The result of a layer of which only the weight was found."""
+    return TensorError(
+        name=fmt.MISSING,
+        quantized_name=fmt.MISSING,
+        node=weight.node,
+        op=weight.op,
+        position=_NOWHERE,
+        elements=weight.elements,
+        sqnr=None,
+    )
+
+
+def _row(item: TensorError, weight: LayerWeightError | None, guilty: set[str]) -> list[Cell]:
+    name = cell.name(item.node or item.name, 120)
+    much = item.clipped is not None and item.clipped > CLIPPED_MUCH
     return [
-        Cell(text=name.text, tone="bad" if node in guilty else ""),
-        cell.name(op),
-        cell.count(item and item.position),
-        cell.decibel(item and item.local_sqnr),
-        cell.decibel(item and item.sqnr),
-        cell.decibel(weight and weight.sqnr),
-        cell.number(item and item.step_rmse, 3),
-        cell.percent(item and item.clipped, "warn" if much else ""),
-        cell.percent(item and item.range_used),
-        cell.number(item and item.bias, 3),
-        cell.cosine(item and item.cosine),
-        cell.number(item and item.max_abs, 3),
-        cell.name((item and item.dtype) or "–"),
-        cell.number(item and item.scale, 3),
-        cell.count(item and item.zero_point),
-        cell.interval(item and item.low, item and item.high),
-        cell.interval(item and item.observed_low, item and item.observed_high),
-        cell.count(item.elements if item is not None else weight and weight.elements),
-        cell.name(form or "–"),
-        cell.name((item and item.name) or "–", 120),
+        Cell(text=name.text, tone="bad" if item.node in guilty else ""),
+        cell.name(item.op),
+        cell.count(None if item.position == _NOWHERE else item.position),
+        cell.decibel(item.local_sqnr),
+        cell.decibel(item.sqnr),
+        cell.decibel(None if weight is None else weight.sqnr),
+        cell.number(item.step_rmse, 3),
+        cell.percent(item.clipped, "warn" if much else ""),
+        cell.percent(item.range_used),
+        cell.number(item.bias, 3),
+        cell.cosine(item.cosine),
+        cell.number(item.max_abs, 3),
+        cell.name(item.dtype or fmt.MISSING),
+        cell.number(item.scale, 3),
+        cell.count(item.zero_point),
+        cell.interval(item.low, item.high),
+        cell.interval(item.observed_low, item.observed_high),
+        cell.count(item.elements),
+        cell.name(fmt.MISSING if weight is None else f"{weight.dtype} {weight.granularity}"),
+        cell.name(item.name, 120),
     ]

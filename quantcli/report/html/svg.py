@@ -136,7 +136,7 @@ def _rebuilt(source: ET.Element) -> ET.Element | None:
     if tag not in _ELEMENTS or source.get("display") == "none":
         return None
     found = ET.Element(tag)
-    classes = []
+    classes: list[str] = []
     for key, value in source.attrib.items():
         if key in ("fill", "stroke"):
             _paint(found, classes, key, value)
