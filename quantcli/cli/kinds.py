@@ -106,6 +106,23 @@ class ReportFile(_Kind):
         return path
 
 
+class ReportForms(_Kind):
+    """``md,html``: forms of a report, separated by commas."""
+
+    name = "forms"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The forms."""
+        if isinstance(value, tuple):
+            return value
+        known = ("terminal", *FORMS)
+        forms = tuple(part.strip().lower() for part in str(value).split(","))
+        for form in forms:
+            if form not in known:
+                self.fail(f"'{form}' is no form of a report; there are {', '.join(known)}", param, ctx)
+        return forms
+
+
 def file_path() -> click.Path:
     """A path; whether it exists is for those to say who read it, with errors of their own."""
     return click.Path(path_type=Path)

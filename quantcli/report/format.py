@@ -124,8 +124,13 @@ def plural(count: int, noun: str) -> str:
 
 def name(text: str, width: int = 80) -> str:
     """A name fit for one line: control characters replaced, the middle of long ones left out."""
-    clean = "".join(" " if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char for char in text)
+    clean = text if text.isprintable() else "".join(" " if _unfit(char) else char for char in text)
     if len(clean) <= width:
         return clean
     head = (width - 1) // 2
     return f"{clean[:head]}…{clean[len(clean) - (width - 1 - head) :]}"
+
+
+def _unfit(char: str) -> bool:
+    """Whether a character controls what reads it, is half of one, or is one that XML cannot hold."""
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") or char in "\ufffe\uffff"

@@ -75,7 +75,7 @@ def test_off_a_terminal_there_are_no_escape_codes(spy):
 
 
 def test_other_report_forms_are_refused_before_any_work(spy):
-    result = invoke(*MODELS, "--report", "r.html")
+    result = invoke(*MODELS, "--report", "r.pdf")
     assert result.exit_code == 2
     assert "error[U103]" in result.stderr
     assert spy.calls == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from quantcli.cli.kinds import Provider, ReportFile, Shape
+from quantcli.cli.kinds import Provider, ReportFile, ReportForms, Shape
 from quantcli.errors import UsageError
 
 
@@ -49,6 +49,12 @@ def test_what_is_no_provider_is_refused():
 
 def test_the_ending_of_a_report_says_its_form():
     assert ReportFile().convert("out/r.JSON", None, None) == Path("out/r.JSON")
-    with pytest.raises(UsageError, match=r"'r\.html' ends in '\.html'") as caught:
-        ReportFile().convert("out/r.html", None, None)
-    assert caught.value.code == "U103"
+    with pytest.raises(UsageError, match=r"'r\.pdf' ends in '\.pdf'") as caught:
+        ReportFile().convert("out/r.pdf", None, None)
+    assert (caught.value.code, caught.value.hint) == ("U103", "name it .json, .md, .html or .xml")
+
+
+def test_forms_of_reports_are_separated_by_commas():
+    assert ReportForms().convert("md, HTML,junit", None, None) == ("md", "html", "junit")
+    with pytest.raises(click.BadParameter, match="'pdf' is no form of a report; there are terminal, json"):
+        ReportForms().convert("md,pdf", None, None)

@@ -42,6 +42,14 @@ def test_percent_and_plural():
     assert (fmt.plural(1, "node"), fmt.plural(0, "node")) == ("1 node", "0 nodes")
 
 
+def test_intervals_have_two_ends():
+    assert (fmt.interval(None, None), fmt.interval(0.25, None), fmt.interval(-1, 2)) == ("–", "0.25 … –", "-1 … 2")
+
+
+def test_characters_that_xml_cannot_hold_are_replaced():
+    assert fmt.name("a\ufffeb\uffffc\x00d") == "a b c d"
+
+
 def test_long_names_lose_their_middle_and_control_characters():
     assert fmt.name("a\nb\x1bc\u202ed") == "a b c d"
     short = fmt.name("x" * 50 + "y" * 50, 21)
