@@ -39,12 +39,19 @@ $(VENV)/.runtime: pyproject.toml $(VENV)/.made
 	@$(PIP) install --editable .
 	@touch $@
 
-# The group is read here because `pip install --group` needs a newer pip than Python 3.11 brings.
+# The groups are read here because `pip install --group` needs a newer pip than Python 3.11 brings.
+GROUP = $(PY) -c 'import sys, tomllib; f = open("pyproject.toml", "rb"); \
+    print("\n".join(tomllib.load(f)["dependency-groups"][sys.argv[1]]))'
+
 $(VENV)/.dev: pyproject.toml $(VENV)/.runtime
 	@echo "installing what the tests need into $(VENV) ..."
-	@$(PY) -c 'import tomllib; f = open("pyproject.toml", "rb"); \
-	    print("\n".join(tomllib.load(f)["dependency-groups"]["dev"]))' > $(VENV)/dev-requirements.txt
+	@$(GROUP) dev > $(VENV)/dev-requirements.txt
 	@$(PIP) install --requirement $(VENV)/dev-requirements.txt
+	@touch $@
+
+$(VENV)/.browser: pyproject.toml $(VENV)/.dev
+	@$(GROUP) browser > $(VENV)/browser-requirements.txt
+	@$(PIP) install --requirement $(VENV)/browser-requirements.txt
 	@touch $@
 
 # --- for users -------------------------------------------------------------------------------------------
@@ -69,9 +76,13 @@ demo: $(VENV)/.runtime ## Calibrate, convert and compare a sample model; leaves 
 test: $(VENV)/.dev ## Run the tests (without the slow ones), with coverage
 	@$(PY) -m pytest --cov=quantcli --cov-report=term:skip-covered --cov-fail-under=0
 
+.PHONY: test-browser
+test-browser: $(VENV)/.browser ## Open HTML reports in the Chromium of the system (QUANTCLI_CHROMIUM names another)
+	@QUANTCLI_REQUIRE_BROWSER=1 $(PY) -m pytest -m browser tests/report/test_browser.py
+
 .PHONY: test-all
-test-all: $(VENV)/.dev ## Run all tests; branch coverage must reach the limit in pyproject.toml
-	@$(PY) -m pytest -m '' --cov=quantcli --cov-report=term-missing:skip-covered
+test-all: $(VENV)/.dev test-browser ## Run all tests; branch coverage must reach the limit in pyproject.toml
+	@$(PY) -m pytest -m 'not browser' --cov=quantcli --cov-report=term-missing:skip-covered
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style and types

@@ -27,6 +27,9 @@ _SPECIAL = {char: "\\" + char for char in "\\`*_[]#~|!"} | {
 
 _CUT = "\n*The rest was left out: the report is longer than Markdown may be here.*\n"
 
+_BEFORE_OVERVIEW = 2
+"""Gates and suspects come first."""
+
 _IN_OVERVIEW = ("accuracy", "time")
 """Tables with few figures, all of which are in the overview."""
 
@@ -46,27 +49,27 @@ def render_markdown(report: Report, limit: int = LIMIT) -> str:
     The first line holds the verdict and, where it failed, why.
     """
     text = ""
+    tables = [gate_table(report), suspect_table(report)]
+    tables += [*output_tables(report), *inside_tables(report), *file_tables(report)]
     for rows in (200, 50, 15, 5):
-        text = "\n".join(part for part in _sections(report, rows) if part) + "\n"
+        text = "\n".join(part for part in _sections(report, tables, rows) if part) + "\n"
         if len(text.encode()) <= limit:
             return text
     kept = text.encode()[: limit - len(_CUT.encode())].decode(errors="ignore")
     return kept[: kept.rfind("\n")] + _CUT
 
 
-def _sections(report: Report, rows: int) -> Iterable[str]:
+def _sections(report: Report, tables: Sequence[Table], rows: int) -> Iterable[str]:
     models = f"{_name(report.original.name)} → {_name(report.quantized.name)}"
     yield f"# {report.verdict.status.upper()}: {models}: {_name(fmt.headline(report), 400)}\n"
     if report.synthetic:
         yield f"> **{fmt.SYNTHETIC}**\n"
     if report.verdict.status == "fail":
         yield f"{_name(report.verdict.sentence, 300)}\n"
-    yield markdown_table(gate_table(report), rows)
-    yield markdown_table(suspect_table(report), rows)
+    first, rest = tables[:_BEFORE_OVERVIEW], tables[_BEFORE_OVERVIEW:]
+    yield from (markdown_table(table, rows) for table in first)
     yield _overview(report)
-    for table in (*output_tables(report), *inside_tables(report), *file_tables(report)):
-        if table.key not in _IN_OVERVIEW:
-            yield markdown_table(table, rows)
+    yield from (markdown_table(table, rows) for table in rest if table.key not in _IN_OVERVIEW)
     if report.notes:
         yield "## Notes\n\n" + "\n".join(f"- {_name(note, 400)}" for note in report.notes[:rows]) + "\n"
     yield _reproduce(report)

@@ -1,6 +1,7 @@
 """A report in which every part is filled, and a bare one."""
 
 import math
+from dataclasses import replace
 
 from quantcli.report.schema import (
     Accuracy,
@@ -192,4 +193,42 @@ def full(name: str = "logits", *, synthetic: bool = False, many: int = 1) -> Rep
         ),
         data=DataFacts(name="eval.npz", samples=300, synthetic=synthetic, notes=("cast to float32",)),
         notes=(f"note on {name}",) * many,
+    )  # fmt: skip
+
+
+def large(layers: int = 900) -> Report:
+    """A report of a network that is larger than usual ones, with long names; one layer in it is broken."""
+    names = [
+        f"/backbone/stage{i // 60}/block{i // 6}/branch{i % 3}/conv{i % 6}/Conv_output_0" for i in range(layers)
+    ]
+    broken = layers // 3
+    counts = tuple(round(9e4 / (1 + (b - 30) ** 2)) for b in range(128))
+    found = tuple(
+        replace(
+            tensor(name, i, local=12.0 if i == broken else 36.0 + 8 * math.sin(1.7 * i) * math.cos(0.3 * i)),
+            node=name.removesuffix("_output_0"), sqnr=(45.0 if i < broken else 28.0) - 10 * i / layers,
+            histogram=Histogram(low=-1.0, high=6.2, counts=counts),
+        )
+        for i, name in enumerate(names)
+    )  # fmt: skip
+    weights = tuple(
+        LayerWeightError(
+            node=item.node, op="Conv", dtype="int8", granularity="per-channel", elements=100 + 37 * i % 9000,
+            sqnr=28.0 + i % 17, step_rmse=0.288,
+        )
+        for i, item in enumerate(found)
+    )  # fmt: skip
+    guilty = Suspect(
+        node=found[broken].node, op="Conv", tensor=found[broken].name, finding="scale", severity=24.0,
+        sentence="the scale of its output is twice what its range needs: calibrate it again",
+    )  # fmt: skip
+    report = full()
+    assert report.weights is not None
+    return replace(
+        report,
+        weights=replace(report.weights, weights=layers, matched=layers, layers=weights),
+        tensors=TensorComparison(
+            samples=32, activations=layers, matched=layers, tensors=found, first_divergence=found[broken].name,
+            suspects=(guilty,),
+        ),
     )  # fmt: skip
