@@ -30,6 +30,7 @@ def report_schema() -> dict[str, Any]:
     root["properties"]["schema_version"] = {"const": SCHEMA_VERSION, "description": "Of this format."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:quantcli:report:{SCHEMA_VERSION}",
         "title": "quantcli report",
         **root,
         "$defs": dict(sorted(definitions.items())),

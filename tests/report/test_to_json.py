@@ -114,6 +114,12 @@ def test_the_json_schema_accepts_every_report(report):
     validator.validate(json.loads(to_json(report)))
 
 
+def test_the_schema_names_its_version():
+    schema = report_schema()
+    assert schema["$id"] == f"urn:quantcli:report:{full().schema_version}"
+    assert schema["properties"]["schema_version"]["const"] == full().schema_version
+
+
 def test_the_json_schema_refuses_what_from_json_refuses():
     data = json.loads(to_json(full()))
     data["gates"][0]["status"] = "maybe"

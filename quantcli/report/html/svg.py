@@ -78,7 +78,8 @@ _SVG = "{http://www.w3.org/2000/svg}"
 
 _CONFIG: Mapping[str, Any] = {
     "background": None,
-    "font": "sans-serif",
+    "font": "Arial",  # its widths are those of the style sheet's fonts
+    "padding": {"left": 8, "right": 12, "top": 4, "bottom": 4},
     "view": {"stroke": None},
     "axis": {
         "labelColor": MUTED,
