@@ -1,8 +1,8 @@
 """The report as JUnit XML: one test case for each gate.
 
-A failed gate is a ``failure``, one that was not measured an ``error``; one that is undecided is ``skipped``,
-with what would decide it; a gate of severity "warn" never fails, its result stands in ``system-out``. Without
-gates there is one case, skipped, because readers of JUnit take a file without cases for a mistake.
+A failed gate is a ``failure``, one that was not measured an ``error``, one that is undecided is ``skipped``. A
+gate of severity "warn" never fails; its result stands in ``system-out``. Without gates there is one case, skipped,
+because readers of JUnit take a file without cases for a mistake.
 
 There is no time in it: the same report gives the same bytes.
 """
@@ -75,8 +75,7 @@ def _case(gate: GateResult, group: str, suite: ET.Element) -> None:
     elif gate.status == "not-measured":
         ET.SubElement(case, "error", {**message, "type": "not-measured"}).text = figures
     elif gate.status == "undecided":
-        needed = "" if gate.samples_needed is None else f"; {gate.samples_needed} samples would decide"
-        ET.SubElement(case, "skipped", {"message": _text(f"undecided: {gate.sentence}{needed}")})
+        ET.SubElement(case, "skipped", {"message": _text(f"undecided: {gate.sentence}")})
     else:
         ET.SubElement(case, "system-out").text = _text(f"{gate.sentence}\n{figures}")
 

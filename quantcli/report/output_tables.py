@@ -23,17 +23,13 @@ def gate_table(report: Report) -> Table:
             cell.interval(gate.low, gate.high),
             cell.number(gate.limit),
             cell.number(gate.margin),
-            cell.name(gate.sentence + _decides(gate.samples_needed), 400),
+            cell.name(gate.sentence, 400),
             cell.text(gate.origin),
         ]
         for gate in report.gates
     ]
     head = ["Gate|", "Result|", "Value", "Interval", "Limit", "Margin", "In words|", "Origin|"]
     return table("gates", "Gates", head, rows)
-
-
-def _decides(samples: int | None) -> str:
-    return "" if samples is None else f" ({samples} samples would decide)"
 
 
 def output_tables(report: Report) -> Iterator[Table]:

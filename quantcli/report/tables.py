@@ -56,17 +56,27 @@ class Table:
     note: str = ""
 
 
+_NOTHING = ("", fmt.MISSING)
+
 Head: TypeAlias = str | Column
 """A column, or its heading; a heading that ends in "|" is one of texts, which are aligned to the left."""
 
 
 def table(key: str, title: str, columns: Sequence[Head], rows: Iterable[Sequence[Cell]], note: str = "") -> Table:
-    """A table."""
+    """A table, without the columns in which nothing was measured."""
     heads = [
         head if isinstance(head, Column) else Column(label=head.removesuffix("|"), number=not head.endswith("|"))
         for head in columns
     ]
-    return Table(key=key, title=title, columns=tuple(heads), rows=tuple(tuple(row) for row in rows), note=note)
+    filled = tuple(tuple(row) for row in rows)
+    used = [place for place in range(len(heads)) if any(row[place].text not in _NOTHING for row in filled)]
+    return Table(
+        key=key,
+        title=title,
+        columns=tuple(heads[place] for place in used),
+        rows=tuple(tuple(row[place] for place in used) for row in filled),
+        note=note,
+    )
 
 
 def text(value: str, tone: str = "") -> Cell:

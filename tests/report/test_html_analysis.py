@@ -15,7 +15,8 @@ def test_a_full_analysis_says_everything():
     for part in (
         "28.4 dB", "/features/conv0 (Conv) makes 20 % of the noise: outlier channels",
         "4 of them make half of the noise", "Exclude block", "--exclude /features/conv0", "What leaving out gains",
-        "Most sensitive layers",        "+0.02 ms", "quantcli analyze net.onnx", "the prediction was checked", "0.4 dB",
+        "Most sensitive layers", "+0.02 ms", "quantcli analyze net.onnx",
+        "the prediction was checked", "0.4 dB",
     ):  # fmt: skip
         assert part in page.text, part
 

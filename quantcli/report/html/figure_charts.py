@@ -14,9 +14,6 @@ from quantcli.report.schema import LayerWeightError, Report, StructureFacts
 _OUTPUTS_SHOWN = 12
 _METRICS_SHOWN = 12
 _TILES = 80
-_POOR, _FAIR = 20.0, 30.0
-"""SQNR in dB below which a weight is drawn as poor, and as fair; 8 bits per channel usually give 35 to 45."""
-
 _MODELS = ("original", "quantized")
 _BY_MODEL = colours(_MODELS, (svg.ORIGINAL, svg.QUANTIZED))
 
@@ -68,13 +65,17 @@ def _stored(model: str, total: int, facts: StructureFacts | None) -> Iterable[di
 
 
 def weight_map(report: Report) -> Figure | None:
-    """Quantized weights as tiles: area by number of weights, colour by SQNR."""
+    """Quantized weights as tiles: area by number of weights, suspects marked.
+
+    The SQNR of a weight is no colour here: it is low in every model whose channels were balanced.
+    """
     layers = () if report.weights is None else report.weights.layers
     if len(layers) < 2:
         return None
     ranked = sorted(layers, key=lambda item: (-item.elements, item.node))
     rows: list[dict[str, Any]] = [{"id": "all", "parent": None}]
-    rows += [_tile(f"w{place}", item) for place, item in enumerate(ranked[:_TILES])]
+    guilty = set() if report.tensors is None else {item.node for item in report.tensors.suspects}
+    rows += [_tile(f"w{place}", item, item.node in guilty) for place, item in enumerate(ranked[:_TILES])]
     rest = ranked[_TILES:]
     if rest:
         total = sum(item.elements for item in rest)
@@ -131,15 +132,14 @@ def weight_map(report: Report) -> Figure | None:
     }  # fmt: skip
     return Figure(
         title="Where the weights are",
-        caption=f"Area: number of weights. Colour: SQNR of the quantized weight, below {_POOR:g} dB, below "
-        f"{_FAIR:g} dB, and better.",
+        caption="Area: number of quantized weights; layers to look at are red.",
         markup=svg.draw_vega(specification, "Quantized weights by layer"),
         size="wide",
     )
 
 
-def _tile(key: str, item: LayerWeightError) -> dict[str, Any]:
-    fill = svg.BAD if item.sqnr < _POOR else svg.WARN if item.sqnr < _FAIR else svg.QUANTIZED
+def _tile(key: str, item: LayerWeightError, guilty: bool) -> dict[str, Any]:
+    fill = svg.BAD if guilty else svg.QUANTIZED
     told = f"{fmt.name(item.node)} ({fmt.name(item.op)}): {item.elements} weights, {fmt.decibel(item.sqnr)}"
     return {
         "id": key, "parent": "all", "size": item.elements, "fill": fill, "name": _short(item.node), "told": told,
