@@ -18,7 +18,8 @@ from quantcli.report.inside_tables import inside_tables, suspect_table
 from quantcli.report.output_tables import output_tables
 from quantcli.report.schema import GateResult, Report
 from quantcli.report.screen_facts import screen_facts
-from quantcli.report.tables import Table
+from quantcli.report.tables import Cell, Column, Table
+from quantcli.report.tables import table as make_table
 
 _STYLES = {
     "pass": "bold green",
@@ -41,7 +42,7 @@ def render_terminal(report: Report, console: Console, *, verbose: bool = False) 
 
     The first line holds the verdict and, where it failed, why.
     """
-    screen = _Screen(console)
+    screen = TerminalLines(console)
     status = report.verdict.status
     models = f"{fmt.name(report.original.name)} → {fmt.name(report.quantized.name)}"
     screen.line(
@@ -62,10 +63,10 @@ def render_terminal(report: Report, console: Console, *, verbose: bool = False) 
         screen.line(("note      ", "dim"), (fmt.name(note, 300), ""))
     if verbose:
         for table in _tables(report):
-            screen.table(table)
+            screen.draw(table)
 
 
-class _Screen:
+class TerminalLines:
     """Writes lines and tables, in ASCII where the console has nothing else."""
 
     def __init__(self, console: Console) -> None:
@@ -78,10 +79,17 @@ class _Screen:
         return text.translate(_ASCII).encode("ascii", "replace").decode()
 
     def line(self, *parts: tuple[str, str]) -> None:
+        """A line of texts, each with its style."""
         text = Text.assemble(*((self._plain(content), style) for content, style in parts))
         self._console.print(text, soft_wrap=True)
 
-    def table(self, table: Table) -> None:
+    def table(self, title: str, head: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+        """A table of texts, the first column to the left and the others to the right; nothing without rows."""
+        columns = [Column(label=label, number=place > 0) for place, label in enumerate(head)]
+        self.draw(make_table("", title, columns, [[Cell(text=text) for text in row] for row in body]))
+
+    def draw(self, table: Table) -> None:
+        """A table; nothing without rows."""
         if not table.rows:
             return
         drawn = RichTable(box=None, pad_edge=False)
@@ -98,7 +106,7 @@ class _Screen:
         self._console.print(drawn)
 
 
-def _gates(gates: Sequence[GateResult], screen: _Screen, limit: int | None) -> None:
+def _gates(gates: Sequence[GateResult], screen: TerminalLines, limit: int | None) -> None:
     """Gates that need attention first; those that passed are cut before others."""
     order = {"fail": 0, "not-measured": 1, "undecided": 2, "pass": 3}
     ranked = sorted(gates, key=lambda gate: order[gate.status])
@@ -110,7 +118,7 @@ def _gates(gates: Sequence[GateResult], screen: _Screen, limit: int | None) -> N
         screen.line((f"  … and {len(ranked) - len(shown)} more gates (-v shows them)", "dim"))
 
 
-def _suspects(report: Report, screen: _Screen) -> None:
+def _suspects(report: Report, screen: TerminalLines) -> None:
     """The layers to look at first."""
     found = () if report.tensors is None else report.tensors.suspects
     for item in found[:_SUSPECTS_SHOWN]:

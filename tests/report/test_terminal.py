@@ -4,7 +4,7 @@ from dataclasses import replace
 from full_report import EVIL, bare, full, gate
 from rich.console import Console
 
-from quantcli.report.terminal import render_terminal
+from quantcli.report.terminal import TerminalLines, render_terminal
 
 
 def render(report, *, verbose=False, width=100, **options):
@@ -120,3 +120,11 @@ def test_verbose_has_a_table_of_every_section():
         "Outputs on a CPU without VNNI", "Coverage",
     ):  # fmt: skip
         assert title in lines
+
+
+def test_tables_of_texts_are_drawn_as_well():
+    stream = io.StringIO()
+    lines = TerminalLines(Console(file=stream, width=40))
+    lines.table("Title", ["a", "b"], [["[red]", "1"]])
+    lines.table("Nothing", ["a"], [])
+    assert [line.split() for line in stream.getvalue().splitlines()] == [[], ["Title"], ["a", "b"], ["[red]", "1"]]
