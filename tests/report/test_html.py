@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantcli.report.html import svg
-from quantcli.report.html.charts import error_along_graph, histograms
 from quantcli.report.html.comparison import comparison_page
-from quantcli.report.html.figure_charts import weight_map
+from quantcli.report.html.error_charts import error_along_graph, histograms
 from quantcli.report.html.page import ROWS_SHOWN
 from quantcli.report.html.render import render_html, sort_value
+from quantcli.report.html.size_charts import weight_map
 from quantcli.report.schema import Report, TensorComparison, Verdict
 from quantcli.report.tables import Cell
 

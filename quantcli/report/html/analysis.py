@@ -9,7 +9,7 @@ from quantcli.report import format as fmt
 from quantcli.report import tables as cell
 from quantcli.report.analysis import Analysis
 from quantcli.report.html import svg
-from quantcli.report.html.charts import Figure, colours, finite
+from quantcli.report.html.figure import Figure, colours, finite
 from quantcli.report.html.page import Card, Page, Section
 from quantcli.report.html.render import render_page
 from quantcli.report.tables import Cell, Column, Table, table

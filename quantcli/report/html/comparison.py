@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from quantcli.report import format as fmt
 from quantcli.report.file_tables import file_tables
-from quantcli.report.html import charts, figure_charts
-from quantcli.report.html.charts import Figure
+from quantcli.report.html import cost_charts, error_charts, quality_charts, size_charts
+from quantcli.report.html.figure import Figure
 from quantcli.report.html.layers import layer_table
 from quantcli.report.html.page import Card, Page, Section
 from quantcli.report.inside_tables import inside_tables, suspect_table
@@ -103,23 +103,23 @@ def _sections(report: Report) -> Iterator[Section]:
         key="error",
         title="Where the error is",
         text=_error_text(report),
-        figures=(*_some(charts.error_along_graph(report)), *charts.histograms(report)),
+        figures=(*_some(error_charts.error_along_graph(report)), *error_charts.histograms(report)),
         tables=(suspect_table(report),),
     )
     yield Section(
         key="outputs",
         title="Outputs",
-        figures=_some(figure_charts.metric_intervals(report), figure_charts.attribution(report)),
+        figures=_some(quality_charts.metric_intervals(report), quality_charts.attribution(report)),
         tables=chosen("outputs", "accuracy", "metrics", "classes", "topk", "attribution", "fusion"),
     )
     yield Section(
         key="cost",
         title="Size, time and memory",
         figures=_some(
-            figure_charts.sizes(report),
-            figure_charts.memory(report),
-            *figure_charts.latency(report),
-            figure_charts.weight_map(report),
+            size_charts.sizes(report),
+            cost_charts.memory(report),
+            *cost_charts.latency(report),
+            size_charts.weight_map(report),
         ),
         tables=chosen("time"),
     )

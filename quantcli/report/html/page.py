@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quantcli.report.html.charts import Figure
+from quantcli.report.html.figure import Figure
 from quantcli.report.tables import Table
 
 ROWS_SHOWN = 1200

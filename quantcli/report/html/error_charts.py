@@ -1,48 +1,21 @@
-"""Specifications of the charts of a report. Names are texts in data, never parts of an expression."""
+"""Charts of where the error is. Names are texts in data, never parts of an expression."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from quantcli.report import format as fmt
 from quantcli.report.html import svg
+from quantcli.report.html.figure import Figure, colours, finite
 from quantcli.report.inside_tables import worst_first
 from quantcli.report.schema import Report, TensorError
 
 HISTOGRAMS_SHOWN = 9
+"""Histograms on a page."""
+
 _BINS = 64
 _DOTS = 1500
-_LABELS = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A chart with what is said about it.
-
-    Attributes:
-        title: Heading.
-        caption: How to read it.
-        markup: SVG, safe.
-        size: How much room it takes: the width of the page, half of it, or a tile among others.
-    """
-
-    title: str
-    caption: str
-    markup: str
-    size: Literal["wide", "half", "tile"] = "half"
-
-
-def finite(value: float | None) -> float | None:
-    """The value where it can be drawn."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def colours(domain: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
-    """A colour scale with a legend."""
-    return {"scale": {"domain": list(domain), "range": list(values)}}
 
 
 def error_along_graph(report: Report) -> Figure | None:
@@ -129,20 +102,8 @@ def _histogram(item: TensorError) -> Figure | None:
     start, end = finite(item.histogram.low), finite(item.histogram.high)
     if start is None or end is None or end <= start:
         return None
-    counts = item.histogram.counts
-    group = -(-len(counts) // _BINS)
-    width = (end - start) / len(counts)
     low, high = finite(item.low), finite(item.high)
-    rows = []
-    for first in range(0, len(counts), group):
-        left = start + first * width
-        right = min(end, left + group * width)
-        middle = (left + right) / 2
-        outside = (low is not None and middle < low) or (high is not None and middle > high)
-        number = sum(counts[first : first + group])
-        told = f"{fmt.number(left)} to {fmt.number(right)}: {number}" + (", clipped" if outside else "")
-        kind = "clipped" if outside else "kept"
-        rows.append({"a": left, "b": right, "n": number, "kind": kind, "told": told})
+    rows = _bins(item.histogram.counts, start, end, low, high)
     span = [min(start, end if low is None else low), max(end, start if high is None else high)]
     x = {
         "field": "a",
@@ -184,3 +145,21 @@ def _histogram(item: TensorError) -> Figure | None:
     name = fmt.name(item.name, 60)
     markup = svg.draw_lite(specification, f"Histogram of {name}")
     return Figure(title=name, caption=" · ".join(parts), markup=markup, size="tile")
+
+
+def _bins(
+    counts: Sequence[int], start: float, end: float, low: float | None, high: float | None
+) -> list[dict[str, Any]]:
+    """Bars of a histogram, at most ``_BINS``; those whose middle is outside of [low, high] are clipped."""
+    group = -(-len(counts) // _BINS)
+    width = (end - start) / len(counts)
+    rows = []
+    for first in range(0, len(counts), group):
+        left = start + first * width
+        right = min(end, left + group * width)
+        middle = (left + right) / 2
+        outside = (low is not None and middle < low) or (high is not None and middle > high)
+        number = sum(counts[first : first + group])
+        told = f"{fmt.number(left)} to {fmt.number(right)}: {number}" + (", clipped" if outside else "")
+        rows.append({"a": left, "b": right, "n": number, "kind": "clipped" if outside else "kept", "told": told})
+    return rows
