@@ -142,7 +142,7 @@ ERROR_CODES: dict[str, str] = {
     "D106": "The data holds no samples.",
     "D107": "The samples do not fit the inputs of the model: names, types, ranks, dimensions or counts differ.",
     "D108": "A sample holds NaN or Inf.",
-    "D109": "The Python function that gives the samples cannot be loaded, or failed.",
+    "D109": "A Python function of the user's (samples, a metric, a decoder) cannot be loaded, or failed.",
     "D110": "Random samples cannot be made for an input, for example because its shape is not known.",
     "D111": "An image cannot be read, or images are given and Pillow is not installed.",
     "D112": "Several things are wrong with the data; all of them are listed.",
@@ -167,6 +167,12 @@ ERROR_CODES: dict[str, str] = {
     "G106": "A gate or an option names an output that the model does not have.",
     "G201": "The two models do not have the same inputs, so they cannot be compared on the same samples.",
     "G202": "The outputs of the two models cannot be matched, or none of them can be compared.",
+    "G107": "A task does not parse; its form is NAME?option=value&..., for example "
+    "'segmentation?truth=maps.npy' or 'detection?truth=boxes.npy&boxes=xyxy'.",
+    "G108": "A metric of one's own, or the range of an output, does not parse; the forms are "
+    "[NAME=]FILE.py:FUNCTION or [NAME=]MODULE:FUNCTION, and [OUTPUT=]LENGTH or [OUTPUT=]LOW:HIGH.",
+    "G109": "The truth of a task cannot be read, or does not fit the model's outputs or samples.",
+    "G110": "A metric of one's own, or a decoder, gave something that cannot be used.",
     "G203": "The labels fit no output of the model, or hold classes that the output does not have.",
     "G204": "A timing needs more repetitions.",
     "G301": "The file is not a quantcli report, or is one of another schema version.",

@@ -9,6 +9,7 @@ import click
 
 from quantcli.cli.command import Command, option
 from quantcli.cli.kinds import file_path
+from quantcli.cli.metric_options import METRIC_NAMES, metric_options, metric_request
 from quantcli.cli.options import (
     DATA,
     RUNNING,
@@ -53,6 +54,7 @@ Examples:
 )
 @option("--labels-output", metavar="NAME", section=DATA, help="Output that the labels belong to.")
 @sampling_options()
+@metric_options()
 @option(
     "--gate",
     multiple=True,
@@ -100,7 +102,7 @@ def compare(
     """
     if not data:
         refuse_sampling_without_data(context)
-        refuse_without(context, ("labels",), "--data")
+        refuse_without(context, ("labels", *METRIC_NAMES), "--data")
     if labels is None:
         refuse_without(context, ("labels_output",), "--labels")
     if not latency:
@@ -115,6 +117,7 @@ def compare(
         data=data_options(data, shared),
         labels=labels,
         labels_output=labels_output,
+        metrics=metric_request(shared),
         gates=gate,
         latency=latency,
         repeats=repeats,

@@ -34,6 +34,7 @@ ERRORS = "Errors"
 TARGET_GROUP = "Targets"
 METHOD_GROUP = "Range methods"
 METRIC_GROUP = "Metrics of gates"
+TASK_GROUP = "Tasks"
 OPERATOR_GROUP = "Operators"
 
 
@@ -122,6 +123,23 @@ def _metrics() -> Iterator[Topic]:
         yield Topic(name=f"gate:{metric.name}", group=METRIC_GROUP, summary=metric.sentence, facts=tuple(facts))
 
 
+def _tasks() -> Iterator[Topic]:
+    from quantcli.evaluate.task_spec import TASKS
+
+    summaries = {
+        "segmentation": "Mean intersection over union (mIoU) of class maps: "
+        "compare --task 'segmentation?truth=FILE'.",
+        "detection": "Mean average precision of boxes by COCO's definition: "
+        "compare --task 'detection?truth=FILE&boxes=FORMAT'.",
+    }
+    for name, options in TASKS.items():
+        facts = tuple(
+            (option.name, f"{option.sentence}{' (has to be given)' if option.required else ''}")
+            for option in options
+        )
+        yield Topic(name=f"task:{name}", group=TASK_GROUP, summary=summaries[name], facts=facts)
+
+
 def _operators() -> Iterator[Topic]:
     from quantcli.ops.table import TABLE
     from quantcli.ops.targets import TARGETS
@@ -158,4 +176,4 @@ _TRAITS = {
     "shape": "Does not compute on floats",
 }
 
-_MAKERS = (_targets, _methods, _metrics, _reasons, _errors, _operators)
+_MAKERS = (_targets, _methods, _metrics, _tasks, _reasons, _errors, _operators)

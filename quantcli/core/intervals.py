@@ -7,6 +7,9 @@
   cell.
 * A median: order statistics of the sample (the sign test turned round).
 
+And one test: whether a difference of two proportions on the same trials is more than chance (McNemar 1947, "Note
+on the sampling error of the difference between correlated proportions or percentages"), in its exact form.
+
 Trials may be fractional: correlated trials count as fewer independent ones (see ``core.rates``).
 """
 
@@ -146,3 +149,28 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     if k == 0:
         return None
     return ordered[k - 1], ordered[n - k], held
+
+
+def mcnemar_p(lost: int, gained: int) -> float:
+    """Exact two-sided p-value of "as many are lost as gained".
+
+    Among the lost + gained trials that changed, each is as likely to be lost as gained if there is no difference:
+    p = min(1, 2·P(Binomial(lost + gained, 1/2) ≤ min(lost, gained))).
+
+    Args:
+        lost: Independent trials that succeeded in the first measurement only.
+        gained: Independent trials that succeeded in the second only.
+
+    Raises:
+        ValueError: One of them is negative.
+    """
+    if min(lost, gained) < 0:
+        raise ValueError(f"{lost} lost and {gained} gained trials cannot be")
+    changed = lost + gained
+    if changed == 0:
+        return 1.0
+    logs = [
+        math.lgamma(changed + 1) - math.lgamma(k + 1) - math.lgamma(changed - k + 1) - changed * math.log(2)
+        for k in range(min(lost, gained) + 1)
+    ]
+    return min(1.0, 2 * math.fsum(map(math.exp, logs)))

@@ -1,24 +1,13 @@
 """Samples from a Python function: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``. This runs the user's code.
 
 The function is called without arguments, once per pass over the data, and returns or yields dictionaries of
-arrays: each a complete feed, batch axis included. A file is run under a private name and leaves nothing in
-``sys.modules``; while it runs (and while the function does) its directory is the first on ``sys.path``, so that it
-may import its neighbours; for a module it is the working directory. Byte code is not written next to the file.
+arrays: each a complete feed, batch axis included. How the code is loaded and run: ``data.user_code``.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +15,10 @@ from quantcli.data.adapt import Adapter, cast_note, target_dtype
 from quantcli.data.base import InputSpec, Sample, shape_text
 from quantcli.data.candidate import Candidate, failed, no_match
 from quantcli.data.fit import misfit_of_feed
-from quantcli.data.problems import Problem, did_you_mean, printable, quoted
+from quantcli.data.problems import Problem, printable, quoted
 from quantcli.data.spec import DataSpec, split_function
+from quantcli.data.user_code import load_callable, running
 from quantcli.errors import DataError
-
-_PRIVATE = "_quantcli_user_data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +72,11 @@ def open_function(spec: DataSpec, targets: tuple[InputSpec, ...]) -> Candidate:
     """Load the function, and look at its first sample."""
     label = spec.label
     try:
-        function, home, file = _load(spec)
-        with _running(label, home, file):
+        code = load_callable(
+            *split_function(spec), label, "a function without arguments that yields dictionaries of arrays"
+        )
+        function, home, file = code.function, code.home, code.file
+        with running(label, home, file):
             returned = function()
         length = len(returned) if isinstance(returned, Sequence) else None
         iterator = _iterate(returned, label, home, file)
@@ -120,57 +111,8 @@ def open_function(spec: DataSpec, targets: tuple[InputSpec, ...]) -> Candidate:
     return Candidate(source=source, provides=provides, spare=spare)
 
 
-def _load(spec: DataSpec) -> tuple[Callable[[], object], str, str | None]:
-    """(function, directory for sys.path, the user's file)."""
-    where, name = split_function(spec)
-    if where.endswith(".py"):
-        path = Path(where).expanduser()
-        if not path.is_file():
-            raise DataError("D103", f"'{printable(path.name)}' does not exist", hint="check the path")
-        home, file = str(path.resolve().parent), str(path.resolve())
-        with _running(spec.label, home, file):
-            module = _run_file(file)
-    else:
-        home, file = str(Path.cwd()), None
-        with _running(spec.label, home, file):
-            module = importlib.import_module(where)
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise DataError(
-            "D109",
-            f"'{printable(Path(where).name)}' has no function '{name}'{did_you_mean(name, known)}",
-            hint="name a function without arguments that yields dictionaries of arrays",
-        )
-    return function, home, file
-
-
-class _Loader(SourceFileLoader):
-    """Runs a file without writing byte code next to it."""
-
-    def set_data(self, path: str, data: Any, *, _mode: int = 0o666) -> None:
-        """Write nothing."""
-
-
-def _run_file(file: str) -> Any:
-    found = spec_from_loader(_PRIVATE, _Loader(_PRIVATE, file))
-    assert found is not None
-    assert found.loader is not None
-    module = module_from_spec(found)
-    previous = sys.modules.get(_PRIVATE)
-    sys.modules[_PRIVATE] = module  # dataclasses and typing look their module up while it runs
-    try:
-        found.loader.exec_module(module)
-    finally:
-        if previous is None:
-            del sys.modules[_PRIVATE]
-        else:
-            sys.modules[_PRIVATE] = previous
-    return module
-
-
 def _items(function: Callable[[], object], label: str, home: str, file: str | None) -> Iterator[object]:
-    with _running(label, home, file):
+    with running(label, home, file):
         returned = function()
     yield from _iterate(returned, label, home, file)
 
@@ -183,54 +125,15 @@ def _iterate(returned: object, label: str, home: str, file: str | None) -> Itera
             f"'{label}' gave {type(returned).__name__}, not samples",
             hint="yield one dictionary per sample, or return a list of them",
         )
-    with _running(label, home, file):
+    with running(label, home, file):
         iterator = iter(returned)
     while True:
-        with _running(label, home, file):
+        with running(label, home, file):
             try:
                 item = next(iterator)
             except StopIteration:
                 return
         yield item
-
-
-@contextmanager
-def _running(label: str, home: str, file: str | None) -> Iterator[None]:
-    """The user's code may run: its directory is importable, its errors become D109.
-
-    Raises:
-        DataError: D109 with the line of the user's file.
-    """
-    saved = list(sys.path)
-    sys.path.insert(0, home)
-    try:
-        with redirect_stdout(sys.stderr):  # standard output is for what was asked for
-            yield
-    except (KeyboardInterrupt, DataError):
-        raise
-    except (Exception, SystemExit) as error:
-        raise DataError("D109", f"'{label}' failed{_where(error, file)}: {_said(error)}") from error
-    finally:
-        sys.path[:] = saved
-
-
-def _where(error: BaseException, file: str | None) -> str:
-    """Where it happened: the last frame in the user's file; for a module the last frame of all."""
-    if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return f" at line {error.lineno} of '{printable(Path(error.filename).name)}'"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if f.filename == file] if file else [f for f in frames if f.filename != __file__]
-    own = [
-        f for f in own if not f.filename.startswith("<frozen ") and f"{os.sep}importlib{os.sep}" not in f.filename
-    ]
-    if not own:
-        return ""
-    return f" at line {own[-1].lineno} of '{printable(Path(own[-1].filename).name)}'"
-
-
-def _said(error: BaseException) -> str:
-    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-    return f"{type(error).__name__}: {printable(text)}" if text else type(error).__name__
 
 
 def _mapping(item: object, label: str, index: int) -> Mapping[str, object]:

@@ -111,7 +111,7 @@ def _splits(text: str) -> Iterator[tuple[str | None, str]]:
 def _split_name(head: str) -> tuple[str | None, str]:
     """The first reading whose rest exists or runs code or is random; else the one at the first "="."""
     for name, target in _splits(head):
-        function = _function(target)
+        function = named_function(target)
         is_function = function is not None and ("=" not in target or _exists(function[0]))
         if target.startswith(_RANDOM) or is_function or _exists(target):
             return name, target
@@ -138,7 +138,7 @@ def _split_options(text: str) -> tuple[str, dict[str, str]]:
     return head, options
 
 
-def _function(target: str) -> tuple[str, str] | None:
+def named_function(target: str) -> tuple[str, str] | None:
     """(FILE.py or MODULE, FUNCTION) where the text has this form."""
     where, colon, function = target.rpartition(":")
     if not colon or not function.isidentifier():
@@ -160,7 +160,7 @@ def _kind(text: str, target: str) -> tuple[str, str]:
                 hint="write random:128 or random:128?seed=0&low=0&high=1",
             )
         return "random", str(int(count))
-    if _function(target) is not None:
+    if named_function(target) is not None:
         return "function", target
     if _is_python(target.rstrip(":")):
         raise UsageError(
@@ -174,7 +174,7 @@ def _kind(text: str, target: str) -> tuple[str, str]:
 
 def split_function(spec: DataSpec) -> tuple[str, str]:
     """(FILE.py or MODULE, FUNCTION) of a spec of kind "function"."""
-    found = _function(spec.target)
+    found = named_function(spec.target)
     assert found is not None, spec
     return found
 

@@ -16,6 +16,7 @@ from quantcli.errors import RuntimeFailure, UsageError
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable, require_outputs
 from quantcli.evaluate.gates import evaluate_gates, verdict
 from quantcli.evaluate.matching import match_outputs
+from quantcli.evaluate.metric_options import MetricOptions
 from quantcli.evaluate.outputs import OutputComparison, SampleSource, compare_outputs, feed_of
 from quantcli.evaluate.size import compare_sizes, model_facts
 from quantcli.evaluate.structure import structure_facts
@@ -56,6 +57,7 @@ def compare_models(
     dataset: SampleSource | None = None,
     labels: np.ndarray | None = None,
     output_for_labels: str | None = None,
+    metrics: MetricOptions | None = None,
     gates: Sequence[Gate | str] = (),
     latency: LatencyOptions | None = None,
     threads: int = 1,
@@ -71,6 +73,7 @@ def compare_models(
         dataset: Samples; without any, only files, graphs and weights are compared.
         labels: Integers, first axis samples: class numbers for accuracy.
         output_for_labels: Output that labels belong to; None for the first whose shape fits.
+        metrics: What else to measure of the outputs.
         gates: Conditions; see ``gate_syntax``.
         latency: Time both models; None for no timing.
         threads: Intra-op threads of all runs.
@@ -87,8 +90,9 @@ def compare_models(
         DataError: Samples or labels do not fit (Dxxx, G203).
         RuntimeFailure: onnxruntime does not load or run a model (R1xx).
     """
-    parsed = tuple(gate if isinstance(gate, Gate) else parse_gate(gate) for gate in gates)
-    _check_request(parsed, dataset, labels, latency)
+    metrics = metrics or MetricOptions()
+    parsed = tuple(gate if isinstance(gate, Gate) else parse_gate(gate, metrics.rows) for gate in gates)
+    _check_request(parsed, dataset, labels, latency, metrics)
     views = (read_view(original), read_view(quantized))
     facts = (
         model_facts(original, views[0], compressed=compressed),
@@ -113,6 +117,7 @@ def compare_models(
             dataset,
             labels,
             output_for_labels,
+            metrics.for_gates(parsed),
             parsed,
             latency,
             threads,
@@ -127,6 +132,7 @@ def _check_request(
     dataset: SampleSource | None,
     labels: np.ndarray | None,
     latency: LatencyOptions | None,
+    metrics: MetricOptions,
 ) -> None:
     """Refuse what cannot be measured before anything is read."""
     synthetic = dataset is not None and dataset.synthetic
@@ -136,7 +142,9 @@ def _check_request(
         labels=labels is not None,
         latency=latency is not None,
         synthetic=synthetic,
+        more=metrics.needs,
     )
+    metrics.check(data=dataset is not None, synthetic=synthetic)
     for given, what in ((labels is not None, "accuracy"), (latency is not None, "timing")):
         if given and dataset is None:
             raise UsageError("G104", f"{what} needs samples, and none are given", hint="give them with --data")
@@ -156,6 +164,7 @@ def _with_runs(
     dataset: SampleSource,
     labels: np.ndarray | None,
     output_for_labels: str | None,
+    metrics: MetricOptions,
     gates: Sequence[Gate],
     latency: LatencyOptions | None,
     threads: int,
@@ -166,7 +175,12 @@ def _with_runs(
     matched = match_outputs(sessions[0].outputs, sessions[1].outputs)
     require_outputs(gates, [name for name, _ in matched.pairs])
     found = compare_outputs(
-        *sessions, dataset, labels=labels, output_for_labels=output_for_labels, progress=progress
+        *sessions,
+        dataset,
+        labels=labels,
+        output_for_labels=output_for_labels,
+        metrics=metrics,
+        progress=progress,
     )
     timing = None if latency is None else _time(sessions, dataset, latency, threads, progress)
     return dataclasses.replace(
@@ -174,6 +188,7 @@ def _with_runs(
         threads=threads,
         outputs=found.outputs,
         accuracy=found.accuracy,
+        metrics=found.metrics,
         latency=timing,
         data=_data_facts(dataset, found),
         notes=report.notes + found.notes + _ignored_labels(found),

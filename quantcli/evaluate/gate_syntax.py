@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from quantcli.errors import UsageError
+from quantcli.evaluate.metric_names import find_metric
 from quantcli.evaluate.metric_table import METRICS, Metric, Needs
 from quantcli.report.schema import Severity
+
+TRUTHS = (Needs.LABELS, Needs.SEGMENTATION, Needs.DETECTION)
+"""What says how the samples should be answered, which for made-up samples nobody knows."""
 
 OPERATORS = (">=", "<=", "==", ">", "<")
 
@@ -33,11 +37,12 @@ class Gate:
 
     Attributes:
         expression: As typed, without spaces around its parts and without its severity.
-        metric: A key of ``METRICS``.
+        metric: Name of the metric.
         output: The output it is about; None for all of them (the worst counts) or for the whole model.
         op: One of ``OPERATORS``.
         limit: In the metric's own unit (rates and ratios as fractions).
         severity: Whether a failure counts.
+        given: The metric's row where it is no built-in one.
     """
 
     expression: str
@@ -46,15 +51,18 @@ class Gate:
     op: str
     limit: float
     severity: Severity = "fail"
+    given: Metric | None = None
 
     @property
     def row(self) -> Metric:
         """The metric's row."""
-        return METRICS[self.metric]
+        row = find_metric(self.metric) if self.given is None else self.given
+        assert row is not None
+        return row
 
 
-def parse_gate(text: str) -> Gate:
-    """The gate that ``text`` says.
+def parse_gate(text: str, given: Mapping[str, Metric] | None = None) -> Gate:
+    """The gate that ``text`` says; ``given`` holds the rows of metrics that are not built in.
 
     Raises:
         UsageError: It does not parse (G102), names no known metric (G101), or its limit is senseless (G103).
@@ -66,7 +74,8 @@ def parse_gate(text: str) -> Gate:
             f"the gate '{text}' does not parse",
             hint="write METRIC OP LIMIT, for example 'sqnr>=25' or 'logits.cosine>=0.999:warn'",
         )
-    output, metric = _metric(found["left"].strip(), text)
+    given = given or {}
+    output, metric = _metric(found["left"].strip(), text, given)
     limit = _limit(metric, found["number"], found["unit"], text)
     severity = found["severity"] or "fail"
     if severity not in ("fail", "warn"):
@@ -81,19 +90,21 @@ def parse_gate(text: str) -> Gate:
         op=found["op"],
         limit=limit,
         severity="warn" if severity == "warn" else "fail",
+        given=given.get(metric.name),
     )
 
 
-def _metric(left: str, text: str) -> tuple[str | None, Metric]:
+def _metric(left: str, text: str, given: Mapping[str, Metric]) -> tuple[str | None, Metric]:
     """Output and metric of the left side."""
     output, dot, name = left.rpartition(".")
     name = name.strip()
-    if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, n=3, cutoff=0.5)
-        known = " or ".join(f"'{item}'" for item in near) if near else ", ".join(METRICS)
+    metric = find_metric(name, given)
+    if metric is None:
+        names = [*METRICS, *given]
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        known = " or ".join(f"'{item}'" for item in near) if near else ", ".join(names)
         question = f"did you mean {known}?" if near else f"there are {known}"
         raise UsageError("G101", f"the gate '{text}' asks for '{name}', which is no metric", hint=question)
-    metric = METRICS[name]
     if dot and not metric.per_output:
         raise UsageError(
             "G102",
@@ -127,8 +138,24 @@ def _limit(metric: Metric, digits: str, unit: str, text: str) -> float:
     return limit
 
 
-def require_measurable(gates: Sequence[Gate], *, data: bool, labels: bool, latency: bool, synthetic: bool) -> None:
+def require_measurable(
+    gates: Sequence[Gate],
+    *,
+    data: bool,
+    labels: bool,
+    latency: bool,
+    synthetic: bool,
+    more: Collection[Needs] = (),
+) -> None:
     """Refuse gates on what will not be measured, before anything runs.
+
+    Args:
+        gates: What is asked for.
+        data: Whether there are samples.
+        labels: Whether there are labels.
+        latency: Whether models are timed.
+        synthetic: Whether the samples are made up.
+        more: What else was given: the range of an output, a task, a metric of one's own.
 
     Raises:
         UsageError: G104, samples, labels or timing are missing; G105, accuracy on made-up samples.
@@ -138,15 +165,16 @@ def require_measurable(gates: Sequence[Gate], *, data: bool, labels: bool, laten
         Needs.DATA: data,
         Needs.LABELS: data and labels,
         Needs.LATENCY: latency,
+        **dict.fromkeys(more, data),
     }
     for gate in gates:
-        if not given[gate.row.needs]:
+        if not given.get(gate.row.needs, False):
             raise UsageError(
                 "G104",
                 f"the gate '{gate.expression}' needs {gate.row.needs.value}, which is not given",
                 hint="give it, or leave the gate out",
             )
-        if synthetic and gate.row.needs is Needs.LABELS:
+        if synthetic and gate.row.needs in TRUTHS:
             raise UsageError(
                 "G105",
                 f"the gate '{gate.expression}' asks for accuracy on made-up samples, where it means nothing",

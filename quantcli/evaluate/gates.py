@@ -14,18 +14,17 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from quantcli.core.intervals import paired_trials_to_decide, wilson_trials_to_decide
+from quantcli.core.intervals import paired_trials_to_decide
 from quantcli.evaluate.gate_syntax import Gate
-from quantcli.evaluate.metric_table import show
+from quantcli.evaluate.measured import Measured, of_interval, of_rate, of_task, of_top_k, samples_for
+from quantcli.evaluate.metric_names import top_k
+from quantcli.evaluate.metric_table import Needs, show
 from quantcli.report.schema import (
     Accuracy,
     GateResult,
     GateStatus,
-    Latency,
     OutputFidelity,
-    Rate,
     Report,
     Verdict,
     VerdictStatus,
@@ -39,32 +38,9 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
 }
 
+_TASKS = (Needs.SEGMENTATION, Needs.DETECTION, Needs.METRIC)
+
 _RANK: Mapping[GateStatus, int] = {"fail": 0, "not-measured": 0, "undecided": 1, "pass": 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Measured:
-    """A value that a gate can be held against.
-
-    Attributes:
-        value: None where it was not measured.
-        low: Lower bound of its interval, None without one.
-        high: Upper bound.
-        output: Where it belongs to an output.
-        missing: Why there is no value.
-        skippable: The metric has no meaning for this output, so others decide.
-        count: What decides an undecided gate: "samples" or "pairs", and how many there were.
-        decide: Number of those that would exclude a limit.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    output: str | None = None
-    missing: str = ""
-    skippable: bool = False
-    count: tuple[int, str] = (0, "samples")
-    decide: Callable[[float], int | None] | None = None
 
 
 def evaluate_gates(gates: Sequence[Gate], report: Report) -> tuple[GateResult, ...]:
@@ -99,7 +75,7 @@ def _evaluate(gate: Gate, report: Report) -> GateResult:
     return min(results, key=lambda r: (_RANK[r.status], -math.inf if r.margin is None else r.margin))
 
 
-def _judge(gate: Gate, item: _Measured) -> GateResult:
+def _judge(gate: Gate, item: Measured) -> GateResult:
     value, limit = item.value, gate.limit
     if value is None:
         return _result(gate, item, "not-measured", None, None)
@@ -128,7 +104,7 @@ def _margin(op: str, value: float, limit: float) -> float:
 
 
 def _result(
-    gate: Gate, item: _Measured, status: GateStatus, margin: float | None, needed: int | None
+    gate: Gate, item: Measured, status: GateStatus, margin: float | None, needed: int | None
 ) -> GateResult:
     return GateResult(
         expression=gate.expression,
@@ -146,7 +122,7 @@ def _result(
     )
 
 
-def _sentence(gate: Gate, item: _Measured, status: GateStatus, needed: int | None) -> str:
+def _sentence(gate: Gate, item: Measured, status: GateStatus, needed: int | None) -> str:
     who = gate.metric if item.output is None else f"{gate.metric} of '{item.output}'"
     wanted = f"{gate.op} {show(gate.row, gate.limit)}"
     if item.value is None:
@@ -164,25 +140,30 @@ def _sentence(gate: Gate, item: _Measured, status: GateStatus, needed: int | Non
     return f"{text} and has to be {wanted}: {count} {unit} cannot decide, {more}"
 
 
-def _measurements(gate: Gate, report: Report) -> list[_Measured]:
+def _measurements(gate: Gate, report: Report) -> list[Measured]:
     """What the report knows of the gate's metric; at least one entry."""
     if gate.row.per_output:
         outputs = [out for out in report.outputs if gate.output in (None, out.name)]
         if not outputs:
-            return [_Measured(value=None, output=gate.output, missing="no output was compared")]
+            return [Measured(value=None, output=gate.output, missing="no output was compared")]
         return [_of_output(gate.metric, out) for out in outputs]
+    if gate.row.needs in _TASKS or top_k(gate.metric) is not None:
+        return [of_task(gate.metric, report)]
     return [_of_model(gate.metric, report)]
 
 
-def _of_output(metric: str, out: OutputFidelity) -> _Measured:
+def _of_output(metric: str, out: OutputFidelity) -> Measured:
     if out.shape_mismatches:
         why = f"its shape differs between the models in {out.shape_mismatches} samples"
-        return _Measured(value=None, output=out.name, missing=why)
+        return Measured(value=None, output=out.name, missing=why)
     if metric == "top1_agreement":
         if out.top1 is None:
-            return _Measured(value=None, output=out.name, missing="it has no class axis", skippable=True)
-        return _of_rate(out.top1, out.name)
+            return Measured(value=None, output=out.name, missing="it has no class axis", skippable=True)
+        return of_rate(out.top1, out.name)
+    if top_k(metric) is not None:
+        return of_top_k(metric, out)
     values: Mapping[str, float | None] = {
+        "psnr": out.psnr,
         "sqnr": out.sqnr,
         "cosine": out.cosine,
         "cosine_min": out.cosine_min,
@@ -192,85 +173,50 @@ def _of_output(metric: str, out: OutputFidelity) -> _Measured:
         "nonfinite": float(out.nonfinite_differ),
     }
     value = values[metric]
-    return _Measured(value=value, output=out.name, missing="it has no finite elements", skippable=value is None)
+    missing = "its range is not given" if metric == "psnr" and out.peak is None else "it has no finite elements"
+    return Measured(value=value, output=out.name, missing=missing, skippable=value is None)
 
 
-def _of_rate(rate: Rate, output: str | None) -> _Measured:
-    def decide(limit: float) -> int | None:
-        trials = wilson_trials_to_decide(rate.value, limit, rate.confidence)
-        return None if trials is None else _samples(trials, rate.samples, rate.effective_trials)
-
-    return _Measured(
-        value=rate.value,
-        low=rate.low,
-        high=rate.high,
-        output=output,
-        count=(rate.samples, "samples"),
-        decide=decide,
-    )
-
-
-def _of_model(metric: str, report: Report) -> _Measured:
+def _of_model(metric: str, report: Report) -> Measured:
     if metric in ("accuracy", "accuracy_drop"):
         if report.accuracy is None or report.synthetic:
-            return _Measured(value=None, missing="there are no real samples with labels")
-        return _of_rate(report.accuracy.quantized, None) if metric == "accuracy" else _of_drop(report.accuracy)
+            return Measured(value=None, missing="there are no real samples with labels")
+        return of_rate(report.accuracy.quantized, None) if metric == "accuracy" else _of_drop(report.accuracy)
     if metric == "latency_ratio":
         return (
-            _Measured(value=None, missing="nothing was timed")
+            Measured(value=None, missing="nothing was timed")
             if report.latency is None
-            else _of_latency(report.latency)
+            else of_interval(
+                report.latency.ratio, report.latency.low, report.latency.high, report.latency.pairs, "pairs"
+            )
         )
     if metric == "size_ratio":
-        return _Measured(value=report.size.ratio)
+        return Measured(value=report.size.ratio)
     if metric == "weight_sqnr":
         layers = report.weights.layers if report.weights is not None else ()
         if not layers:
-            return _Measured(value=None, missing="no weight was found in both models")
-        return _Measured(value=min(layer.sqnr for layer in layers))
+            return Measured(value=None, missing="no weight was found in both models")
+        return Measured(value=min(layer.sqnr for layer in layers))
     if report.structure is None:
-        return _Measured(value=None, missing="the graphs were not read")
+        return Measured(value=None, missing="the graphs were not read")
     facts = report.structure.quantized
     counts = {"float_nodes": facts.compute_float, "quantized_nodes": facts.compute_quantized}
-    return _Measured(value=float(counts[metric]))
+    return Measured(value=float(counts[metric]))
 
 
-def _of_drop(accuracy: Accuracy) -> _Measured:
+def _of_drop(accuracy: Accuracy) -> Measured:
     trials = accuracy.original.trials
     effective = accuracy.effective_trials
     share = effective / trials
 
     def decide(limit: float) -> int | None:
         needed = paired_trials_to_decide(accuracy.broken * share, accuracy.fixed * share, effective, limit)
-        return None if needed is None else _samples(needed, accuracy.original.samples, effective)
+        return None if needed is None else samples_for(needed, accuracy.original.samples, effective)
 
-    return _Measured(
+    return Measured(
         value=accuracy.drop,
         low=accuracy.drop_low,
         high=accuracy.drop_high,
         count=(accuracy.original.samples, "samples"),
         decide=decide,
     )
-
-
-def _of_latency(latency: Latency) -> _Measured:
-    def decide(limit: float) -> int | None:
-        """The interval shrinks with the root of the number of pairs."""
-        distance = abs(latency.ratio - limit)
-        if distance == 0:
-            return None
-        half = max(latency.high - latency.ratio, latency.ratio - latency.low)
-        return max(latency.pairs + 1, math.ceil(latency.pairs * (half / distance) ** 2))
-
-    return _Measured(
-        value=latency.ratio,
-        low=latency.low,
-        high=latency.high,
-        count=(latency.pairs, "pairs"),
-        decide=decide,
-    )
-
-
-def _samples(trials: int, samples: int, effective: float) -> int:
-    """Samples that hold so many effective trials, at as many per sample as were found."""
-    return math.ceil(trials * samples / effective - 1e-9)

@@ -8,13 +8,17 @@ One value below zero may mark positions without an answer (padding, void); they 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from quantcli.core.intervals import CONFIDENCE
+from quantcli.core.intervals import mcnemar_p
 from quantcli.core.metrics import top1
-from quantcli.core.rates import PairedSums, RateSums, count_paired, merge_paired
+from quantcli.core.rates import PairedSums, count_paired, merge_paired
 from quantcli.errors import DataError
-from quantcli.report.schema import Accuracy, Rate
+from quantcli.evaluate.rate_facts import rate
+from quantcli.evaluate.top_k import TopAccuracy
+from quantcli.report.schema import Accuracy
 
 
 def label_axis(shape: tuple[int, ...], rows: tuple[int, ...]) -> int | None:
@@ -33,9 +37,10 @@ class LabelScorer:
     Args:
         labels: Integers, first axis samples.
         wanted: Name of the output to score; None for the first whose shape fits.
+        top_k: Numbers of classes for top-k accuracy, besides the usual one.
     """
 
-    def __init__(self, labels: np.ndarray, wanted: str | None = None) -> None:
+    def __init__(self, labels: np.ndarray, wanted: str | None = None, top_k: Sequence[int] = ()) -> None:
         if labels.dtype.kind not in "iu" or labels.ndim < 1:
             raise DataError(
                 "G203",
@@ -54,12 +59,18 @@ class LabelScorer:
         self._next = 0
         self._ignored = 0
         self._sums = PairedSums()
+        self._top = TopAccuracy(top_k)
         self.output: str | None = wanted
 
     @property
     def rows(self) -> tuple[int, ...]:
         """Shape of one sample's labels."""
         return self._labels.shape[1:]
+
+    def fits(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether any output (the wanted one, if there is one) can be scored."""
+        candidates = [self.output] if self.output is not None else list(shapes)
+        return any(label_axis(shapes[name], self.rows) is not None for name in candidates)
 
     def choose(self, shapes: dict[str, tuple[int, ...]], expected: int | None) -> str:
         """Settle which output is scored, from the shapes of the first sample's outputs.
@@ -113,8 +124,10 @@ class LabelScorer:
                 f"{reference.shape[axis] - 1}",
                 hint="do the labels count from 1?",
             )
+        other = other.reshape(reference.shape)
+        self._top.observe(labels, reference, other, axis)
         right_ref = top1(reference, axis).reshape(labels.shape) == labels
-        right_other = top1(other.reshape(reference.shape), axis).reshape(labels.shape) == labels
+        right_other = top1(other, axis).reshape(labels.shape) == labels
         for label, first, second in zip(labels, right_ref, right_other, strict=True):
             self._count(np.asarray(label), np.asarray(first), np.asarray(second))
 
@@ -153,6 +166,9 @@ class LabelScorer:
             broken=sums.lost,
             fixed=sums.gained,
             ignored=self._ignored,
+            p_value=mcnemar_p(sums.lost, sums.gained) if sums.first.trials_squared == sums.first.trials else None,
+            topk=self._top.results(),
+            classes=self._top.classes(),
         )
 
     def _wrong_count(self, samples: str) -> DataError:
@@ -161,19 +177,3 @@ class LabelScorer:
             f"there are {len(self._labels)} labels, and {samples} samples",
             hint="labels and samples have to be in the same order, one label for each",
         )
-
-
-def rate(sums: RateSums) -> Rate | None:
-    """The report's form of a proportion; None without trials."""
-    value, interval = sums.rate, sums.interval()
-    if value is None or interval is None:
-        return None
-    return Rate(
-        value=value,
-        low=interval[0],
-        high=interval[1],
-        confidence=CONFIDENCE,
-        samples=sums.samples,
-        trials=sums.trials,
-        effective_trials=sums.effective_trials,
-    )

@@ -16,6 +16,10 @@ class Needs(StrEnum):
     DATA = "samples (--data)"
     LABELS = "samples and labels (--data, --labels)"
     LATENCY = "timing (--latency)"
+    RANGE = "samples and the range of an output (--data, --output-range)"
+    SEGMENTATION = "samples and true class maps (--data, --task segmentation)"
+    DETECTION = "samples and true boxes (--data, --task detection)"
+    METRIC = "samples and a metric of one's own (--data, --metric)"
 
 
 class Better(StrEnum):
@@ -55,6 +59,38 @@ class Metric:
 
 
 _PERCENT = {"%": 0.01}
+
+
+def share(name: str, sentence: str, needs: Needs, *, per_output: bool = False) -> Metric:
+    """The row of a metric between 0 and 1, more is better."""
+    return Metric(
+        name=name,
+        sentence=sentence,
+        better=Better.HIGHER,
+        needs=needs,
+        per_output=per_output,
+        unit="%",
+        units=_PERCENT,
+        low=0.0,
+        high=1.0,
+    )
+
+
+def drop_of(name: str, what: str, needs: Needs) -> Metric:
+    """The row of the drop of a metric between 0 and 1."""
+    return Metric(
+        name=f"{name}_drop",
+        sentence=f"{what} of the original minus that of the quantized model, as a fraction: 0.01 or 1pp is one "
+        "percentage point; on the same samples, so its interval is paired",
+        better=Better.LOWER,
+        needs=needs,
+        unit="pp",
+        units={"pp": 0.01},
+        low=-1.0,
+        high=1.0,
+        strict=True,
+    )
+
 
 _ROWS = (
     Metric(
@@ -151,6 +187,41 @@ _ROWS = (
         high=1.0,
         strict=True,
     ),
+    Metric(
+        name="psnr",
+        sentence="peak signal-to-noise ratio of an output, 20·log10(range / RMSE) dB over all samples; inf means "
+        "exact",
+        better=Better.HIGHER,
+        needs=Needs.RANGE,
+        per_output=True,
+        unit="dB",
+        units={"dB": 1.0, "db": 1.0},
+    ),
+    share(
+        "top5_agreement",
+        "share of decisions where the original's best class is among the 5 best of the quantized model; any other "
+        "number may stand for 5",
+        Needs.DATA,
+        per_output=True,
+    ),
+    share(
+        "top5_accuracy",
+        "share of labels that are among the 5 best classes of the quantized model; any other number may stand for "
+        "5",
+        Needs.LABELS,
+    ),
+    drop_of("top5_accuracy", "top-5 accuracy", Needs.LABELS),
+    share("miou", "mean intersection over union of the quantized model", Needs.SEGMENTATION),
+    drop_of("miou", "mean intersection over union", Needs.SEGMENTATION),
+    share(
+        "map",
+        "mean average precision of the quantized model, by COCO's definition: averaged over the IoU thresholds "
+        "0.50 to 0.95",
+        Needs.DETECTION,
+    ),
+    drop_of("map", "mean average precision", Needs.DETECTION),
+    share("map50", "mean average precision of the quantized model at the IoU threshold 0.50", Needs.DETECTION),
+    drop_of("map50", "mean average precision at the IoU threshold 0.50", Needs.DETECTION),
     Metric(
         name="size_ratio",
         sentence="bytes of the quantized model over bytes of the original, external data included",

@@ -8,7 +8,8 @@ different shapes for one sample, shapes that differ in axes of length 1 only are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,10 +18,14 @@ import numpy as np
 from quantcli.core.metrics import PairSums, class_axis, measure, merge
 from quantcli.errors import DataError
 from quantcli.evaluate.gate_syntax import unknown_output
-from quantcli.evaluate.labels import LabelScorer, label_axis, rate
+from quantcli.evaluate.labels import LabelScorer, label_axis
 from quantcli.evaluate.matching import OutputPairs, check_inputs, match_outputs
+from quantcli.evaluate.metric_options import MetricOptions
+from quantcli.evaluate.rate_facts import rate
+from quantcli.evaluate.scoring import Observation
+from quantcli.evaluate.top_k import TopAgreement
 from quantcli.progress import Progress, SilentProgress
-from quantcli.report.schema import Accuracy, OutputFidelity
+from quantcli.report.schema import Accuracy, OutputFidelity, TaskMetric
 from quantcli.runtime.session import Session
 
 
@@ -56,20 +61,24 @@ class OutputComparison:
         outputs: Fidelity in order of the original's outputs.
         accuracy: With labels only.
         notes: Remarks on the matching.
+        metrics: Of tasks and of the user's own.
     """
 
     samples: int
     outputs: tuple[OutputFidelity, ...]
     accuracy: Accuracy | None
     notes: tuple[str, ...]
+    metrics: tuple[TaskMetric, ...] = ()
 
 
 class _Output:
     """The sums of one pair of outputs."""
 
-    def __init__(self, name: str, partner: str) -> None:
+    def __init__(self, name: str, partner: str, asked: Sequence[int], peak: float | None) -> None:
         self.name = name
         self.partner = partner
+        self.peak = peak
+        self.top = TopAgreement(asked)
         self.sums = PairSums()
         self.mismatches = 0
         self.axis: int | None = None
@@ -86,6 +95,8 @@ class _Output:
             axis = class_axis(reference.shape) if rows is None else label_axis(reference.shape, rows)
         self.axis = axis if axis is not None else self.axis
         self.sums = merge(self.sums, measure(reference, other, axis))
+        if axis is not None:
+            self.top.observe(reference, other, axis)
 
     def result(self) -> OutputFidelity:
         sums = self.sums
@@ -106,7 +117,19 @@ class _Output:
             max_abs=sums.largest_error,
             top1=rate(sums.agreement),
             class_axis=self.axis,
+            topk=self.top.results(),
+            psnr=_psnr(self.peak, sums.rmse),
+            peak=self.peak,
         )
+
+
+def _psnr(peak: float | None, rmse: float | None) -> float | None:
+    """Peak signal-to-noise ratio in dB; inf where nothing differs, −inf where the error is without bound."""
+    if peak is None or rmse is None:
+        return None
+    if rmse == 0:
+        return math.inf
+    return -math.inf if math.isinf(rmse) else 20 * (math.log10(peak) - math.log10(rmse))
 
 
 def _squeezed(array: np.ndarray) -> tuple[int, ...]:
@@ -120,6 +143,7 @@ def compare_outputs(
     *,
     labels: np.ndarray | None = None,
     output_for_labels: str | None = None,
+    metrics: MetricOptions | None = None,
     progress: Progress | None = None,
 ) -> OutputComparison:
     """Run both models over ``dataset`` and measure how far their outputs are apart.
@@ -131,13 +155,14 @@ def compare_outputs(
         labels: Integers, first axis samples; None for none.
         output_for_labels: Name (in the original) of the output that labels belong to; None for the first
             whose shape fits.
+        metrics: What else to measure.
         progress: Told of each sample.
 
     Raises:
         ModelError: G201 or G202, the models do not match.
         DataError: D106, there are no samples; D107, a sample lacks an input; D121 or G203, the labels do
-            not fit.
-        UsageError: G106, ``output_for_labels`` does not exist.
+            not fit; D109, G109 or G110, a truth or a metric of the user's own is wrong.
+        UsageError: G106, ``output_for_labels`` or an output of ``metrics`` does not exist.
         RuntimeFailure: R102, a model failed.
     """
     check_inputs(original, quantized)
@@ -145,12 +170,45 @@ def compare_outputs(
     names = [name for name, _ in matched.pairs]
     if output_for_labels is not None and output_for_labels not in names:
         raise unknown_output("the choice of the output for labels", output_for_labels, names)
-    scorer = LabelScorer(labels, output_for_labels) if labels is not None else None
+    metrics = metrics or MetricOptions()
+    metrics.check_outputs(names)
+    scorer = LabelScorer(labels, output_for_labels, metrics.top_k) if labels is not None else None
     progress = progress or SilentProgress()
     progress.start("compare", dataset.length)
-    found = _pass(original, quantized, dataset, matched, scorer, progress)
+    found = _pass(original, quantized, dataset, matched, _Tasks(metrics, labels, dataset.length), scorer, progress)
     progress.finish()
     return found
+
+
+class _Tasks:
+    """Scorers of tasks and of the user's own, with their share of the labels."""
+
+    def __init__(self, options: MetricOptions, labels: np.ndarray | None, calls: int | None) -> None:
+        self.options = options
+        self.scorers = options.scorers()
+        self._labels = labels
+        self._one_each = labels is not None and calls == len(labels)
+        self._next = 0
+
+    def observe(
+        self, index: int, feed: Mapping[str, np.ndarray], outputs: Sequence[Mapping[str, np.ndarray]]
+    ) -> None:
+        """Hand one call to every scorer."""
+        if not self.scorers:
+            return
+        own = None
+        if self._labels is not None:
+            lengths = [value.shape[0] for value in feed.values() if value.ndim]
+            rows = lengths[0] if lengths and not self._one_each else 1
+            own = self._labels[self._next : self._next + rows]
+            self._next += rows
+        call = Observation(index=index, inputs=feed, original=outputs[0], quantized=outputs[1], labels=own)
+        for scorer in self.scorers:
+            scorer.observe(call)
+
+    def results(self) -> tuple[TaskMetric, ...]:
+        """The metrics of all scorers."""
+        return tuple(metric for scorer in self.scorers for metric in scorer.results())
 
 
 def _pass(
@@ -158,24 +216,32 @@ def _pass(
     quantized: Session,
     dataset: SampleSource,
     matched: OutputPairs,
+    tasks: _Tasks,
     scorer: LabelScorer | None,
     progress: Progress,
 ) -> OutputComparison:
-    outputs = [_Output(name, partner) for name, partner in matched.pairs]
+    options = tasks.options
+    outputs = [_Output(name, partner, options.top_k, options.range_of(name)) for name, partner in matched.pairs]
     scored: str | None = None
+    notes = matched.notes
     samples = 0
     for sample in dataset:
         feed = feed_of(original, sample, samples)
         ours = original.run(feed, [out.name for out in outputs])
         theirs = quantized.run(feed, [out.partner for out in outputs])
         if scorer is not None and samples == 0:
-            scored = scorer.choose({name: value.shape for name, value in ours.items()}, dataset.length)
+            shapes = {name: value.shape for name, value in ours.items()}
+            if options.wants_labels and not scorer.fits(shapes):
+                scorer, notes = None, (*notes, "the labels fit no output, so they are for the given metric only")
+            else:
+                scored = scorer.choose(shapes, dataset.length)
         for out in outputs:
             reference, other = ours[out.name], theirs[out.partner]
             is_scored = scorer is not None and out.name == scored
             out.observe(reference, other, scorer.rows if scorer is not None and is_scored else None)
             if scorer is not None and is_scored:
                 scorer.observe(reference, other)
+        tasks.observe(samples, feed, (ours, {out.name: theirs[out.partner] for out in outputs}))
         samples += 1
         progress.advance()
     if samples == 0:
@@ -184,7 +250,8 @@ def _pass(
         samples=samples,
         outputs=tuple(out.result() for out in outputs),
         accuracy=scorer.result() if scorer is not None else None,
-        notes=matched.notes,
+        notes=notes,
+        metrics=tasks.results(),
     )
 
 

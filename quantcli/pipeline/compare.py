@@ -14,6 +14,7 @@ from quantcli.evaluate.compare import LatencyOptions, compare_models
 from quantcli.evaluate.gate_syntax import parse_gate
 from quantcli.graph.metadata import provenance
 from quantcli.graph.model_io import load_model
+from quantcli.pipeline.metrics import open_metrics, truth_files
 from quantcli.pipeline.reporting import check_report_forms, write_reports
 from quantcli.pipeline.samples import WatchedSamples, open_samples
 from quantcli.pipeline.types import CompareRequest, RunOptions
@@ -31,9 +32,11 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         ModelError, DataError: The models, samples or labels are unreadable or do not fit.
         OutputError: A report file must not or cannot be written.
     """
-    gates = tuple(parse_gate(text) for text in request.gates)
+    metrics = open_metrics(request.metrics, request.data)
+    gates = tuple(parse_gate(text, metrics.rows) for text in request.gates)
     check_report_forms(request.reports)
     inputs = [request.original, request.quantized, request.labels, *data_files(request.data)]
+    inputs += truth_files(request.metrics)
     check_outputs(request.reports, request.overwrite, inputs=inputs)
     dataset = None
     labels = None
@@ -47,6 +50,7 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         dataset=dataset,
         labels=labels,
         output_for_labels=request.labels_output,
+        metrics=metrics,
         gates=gates,
         latency=LatencyOptions(repeats=request.repeats) if request.latency else None,
         threads=request.run.threads,

@@ -204,6 +204,23 @@ class ConvertResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRequest:
+    """What to measure of the outputs besides their error.
+
+    Attributes:
+        ranges: ``[OUTPUT=]LENGTH`` or ``[OUTPUT=]LOW:HIGH``, for PSNR.
+        top_k: Numbers of classes for top-k.
+        tasks: ``NAME?option=value&…`` (``evaluate.task_spec``).
+        functions: ``[NAME=]FILE.py:FUNCTION`` (``evaluate.user_metric``).
+    """
+
+    ranges: tuple[str, ...] = ()
+    top_k: tuple[int, ...] = ()
+    tasks: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest:
     """``quantcli compare``.
 
@@ -213,6 +230,7 @@ class CompareRequest:
         data: Samples; without any, only files and weights are compared.
         labels: File of labels.
         labels_output: Output that the labels belong to; None to choose.
+        metrics: What else to measure of the outputs.
         gates: Gate expressions.
         latency: Measure the latency ratio.
         repeats: Pairs of timed runs.
@@ -227,6 +245,7 @@ class CompareRequest:
     data: DataOptions = field(default_factory=DataOptions)
     labels: Path | None = None
     labels_output: str | None = None
+    metrics: MetricRequest = field(default_factory=MetricRequest)
     gates: tuple[str, ...] = ()
     latency: bool = False
     repeats: int = 50
