@@ -16,7 +16,10 @@ difference is *paired*.
   held to what is known of a share: with p the jackknife's pseudo-values, D the largest distance of one from
   their median, and k = (Σ|p|)²/Σp² the number of samples that make up that distance, on either side, the mean
   may lie up to D·wilson(k, n) from the median. This counts where k is below ``ENOUGH`` (few samples say
-  anything) and is dropped where many contribute.
+  anything) and is dropped where more contribute.
+
+How often a bound is wrong is tested by simulation: about as often as stated, for symmetric and bounded scores and for
+rare events from 50 samples on; up to twice as often on the side of the long tail where scores are very skewed.
 
 Invariant: the same counts, the same interval; the generator is the caller's.
 """
@@ -24,7 +27,7 @@ Invariant: the same counts, the same interval; the generator is the caller's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -38,7 +41,7 @@ REPLICATES = 2000
 GROUPS = 200
 """Most groups that the jackknife leaves out in turn."""
 
-ENOUGH = 10.0
+ENOUGH = 3.0
 """Samples that must contribute to a statistic before replicates alone are believed."""
 
 FEWEST = 6
@@ -76,6 +79,7 @@ def bootstrap(
     confidence: float = CONFIDENCE,
     replicates: int = REPLICATES,
     reach: float = 1.0,
+    limits: Sequence[tuple[float, float]] = (),
 ) -> tuple[Interval, ...]:
     """Intervals of several statistics of the same samples.
 
@@ -87,6 +91,7 @@ def bootstrap(
         replicates: Times that samples are drawn.
         reach: How far one sample could move the statistic if all were like it, where no sample differs from any
             other: 1 for metrics between 0 and 1.
+        limits: Lowest and highest value that each statistic can have; empty for none.
 
     Returns:
         One interval for each column of the statistic.
@@ -106,7 +111,8 @@ def bootstrap(
         if drawn is not None:
             bca = _bca(value, drawn[:, column], pseudo - value, samples, confidence)
             low, high = (min(low, bca[0]), max(high, bca[1])) if low <= high else bca
-        found.append(Interval(value=value, low=min(low, value), high=max(high, value)))
+        least, most = limits[column] if limits else (-math.inf, math.inf)
+        found.append(Interval(value=value, low=max(least, min(low, value)), high=min(most, max(high, value))))
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from quantcli.data.truth import read_boxes
 from quantcli.data.user_code import UserCode, running
 from quantcli.errors import DataError
 from quantcli.evaluate.gate_syntax import unknown_output
-from quantcli.evaluate.scoring import SEED, Observation, drawn_metric, with_drop
+from quantcli.evaluate.scoring import SEED, SHARE_LIMITS, Observation, drawn_metric, with_drop
 from quantcli.evaluate.task_spec import TaskSpec
 from quantcli.report.schema import ClassValue, TaskMetric
 
@@ -123,7 +123,7 @@ class DetectionScorer:
             pairs = zip(original, quantized, strict=True)
             return np.concatenate([with_drop(first, second, "higher") for first, second in pairs], axis=-1)
 
-        found = bootstrap(scores, images, np.random.default_rng(SEED))
+        found = bootstrap(scores, images, np.random.default_rng(SEED), limits=(*SHARE_LIMITS, *SHARE_LIMITS))
         ones = np.ones((1, images), np.int64)
         by_class = [model.of_classes(ones)[0] for model in models]
         averaged = [mean_of_defined(precision.T).tolist() for precision in by_class]

@@ -77,6 +77,10 @@ def mean_metric(
     return drawn_metric(name, sentence, better, len(scores), found)
 
 
+SHARE_LIMITS = ((0.0, 1.0), (0.0, 1.0), (-1.0, 1.0))
+"""Limits of the columns of ``with_drop`` for metrics between 0 and 1."""
+
+
 def with_drop(original: np.ndarray, quantized: np.ndarray, better: Better) -> np.ndarray:
     """Columns original, quantized, drop of arrays of one shape."""
     drop = original - quantized if better == "higher" else quantized - original

@@ -12,7 +12,7 @@ from quantcli.data.truth import read_maps
 from quantcli.errors import DataError
 from quantcli.evaluate.gate_syntax import unknown_output
 from quantcli.evaluate.labels import label_axis
-from quantcli.evaluate.scoring import SEED, Observation, drawn_metric, with_drop
+from quantcli.evaluate.scoring import SEED, SHARE_LIMITS, Observation, drawn_metric, with_drop
 from quantcli.evaluate.task_spec import TaskSpec
 from quantcli.report.schema import ClassValue, TaskMetric
 
@@ -115,7 +115,7 @@ class SegmentationScorer:
             return with_drop(first, second, "higher")
 
         images = len(original.truth)
-        found = bootstrap(scores, images, np.random.default_rng(SEED))
+        found = bootstrap(scores, images, np.random.default_rng(SEED), limits=SHARE_LIMITS)
         ones = np.ones((1, images), np.int64)
         by_class = [class_ious(_drawn(model, ones))[0].tolist() for model in (original, quantized)]
         pixels = original.truth.sum(axis=0).tolist()
