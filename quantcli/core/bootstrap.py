@@ -18,8 +18,9 @@ difference is *paired*.
   may lie up to D·wilson(k, n) from the median. This counts where k is below ``ENOUGH`` (few samples say
   anything) and is dropped where more contribute.
 
-How often a bound is wrong is tested by simulation: about as often as stated, for symmetric and bounded scores and for
-rare events from 50 samples on; up to twice as often on the side of the long tail where scores are very skewed.
+How often a bound is wrong is tested by simulation: about as often as stated, for symmetric and bounded scores
+and for rare events from 50 samples on; up to twice as often on the side of the long tail where scores are very
+skewed.
 
 Invariant: the same counts, the same interval; the generator is the caller's.
 """
@@ -107,10 +108,11 @@ def bootstrap(
     found = []
     for column, value in enumerate(values.tolist()):
         pseudo = value + (groups - 1) * (value - left_out[:, column]) if groups > 1 else np.array([value])
-        low, high = _rare(pseudo, reach * groups / samples, confidence)
+        enough = ENOUGH if drawn is not None else math.inf
+        low, high = _rare(pseudo, reach * groups / samples, enough, confidence)
         if drawn is not None:
             bca = _bca(value, drawn[:, column], pseudo - value, samples, confidence)
-            low, high = (min(low, bca[0]), max(high, bca[1])) if low <= high else bca
+            low, high = min(low, bca[0]), max(high, bca[1])
         least, most = limits[column] if limits else (-math.inf, math.inf)
         found.append(Interval(value=value, low=max(least, min(low, value)), high=min(most, max(high, value))))
     return tuple(found)
@@ -176,7 +178,7 @@ def _percentile(ordered: np.ndarray, share: float) -> float:
     return float(ordered[low] + (rank - low) * (ordered[high] - ordered[low]))
 
 
-def _rare(pseudo: np.ndarray, reach: float, confidence: float) -> tuple[float, float]:
+def _rare(pseudo: np.ndarray, reach: float, enough: float, confidence: float) -> tuple[float, float]:
     """What is known of the mean where few samples say anything; an empty interval (inf, −inf) where many do."""
     if not np.isfinite(pseudo).all():
         return math.inf, -math.inf
@@ -185,7 +187,7 @@ def _rare(pseudo: np.ndarray, reach: float, confidence: float) -> tuple[float, f
     scale = float(np.abs(away).max())
     if scale <= 1e-12 * max(1.0, abs(middle)):  # rounding, no difference
         away, scale = np.zeros_like(away), reach
-    if _contributors(away) >= ENOUGH:
+    if _contributors(away) >= enough:
         return math.inf, -math.inf
     count = len(pseudo)
     up = wilson(min(_contributors(away.clip(min=0)), count), count, confidence)[1]

@@ -15,7 +15,8 @@
 
 Images may count several times or not at all (``core.bootstrap``): one that counts w times brings w copies of its
 detections and truths. Between copies of a true positive precision only rises, so the interpolated precision at
-their recalls is that behind the last copy, and copies can be added as one block.
+their recalls is that behind the last copy, and copies can be added as one block (scores that are equal are taken
+in the order of the images, copies or not).
 """
 
 from __future__ import annotations

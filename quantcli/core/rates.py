@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from quantcli.core.intervals import CONFIDENCE, paired_difference, wilson
+from quantcli.core.intervals import CONFIDENCE, paired_difference, proportion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,11 @@ class RateSums:
         return _clipped(rate * (1 - rate), variance, self.trials)
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-        """Wilson's interval over the effective trials; None without trials."""
+        """Interval over the effective trials (``intervals.proportion``); None without trials."""
         if self.trials == 0:
             return None
         effective = self.effective_trials
-        return wilson(min(effective, self.hits / self.trials * effective), effective, confidence)
+        return proportion(min(effective, self.hits / self.trials * effective), effective, confidence)
 
 
 def count_rate(hits: int, trials: int) -> RateSums:

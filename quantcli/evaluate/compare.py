@@ -144,7 +144,7 @@ def _check_request(
         synthetic=synthetic,
         more=metrics.needs,
     )
-    metrics.check(data=dataset is not None, synthetic=synthetic)
+    metrics.check(data=dataset is not None, labels=labels is not None, synthetic=synthetic)
     for given, what in ((labels is not None, "accuracy"), (latency is not None, "timing")):
         if given and dataset is None:
             raise UsageError("G104", f"{what} needs samples, and none are given", hint="give them with --data")

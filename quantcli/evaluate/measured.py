@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quantcli.core.intervals import wilson_trials_to_decide
+from quantcli.core.intervals import proportion_trials_to_decide
 from quantcli.evaluate.metric_names import top_k
 from quantcli.report.schema import OutputFidelity, Rate, Report, TaskMetric
 
@@ -37,10 +37,10 @@ class Measured:
 
 
 def of_rate(rate: Rate, output: str | None) -> Measured:
-    """A proportion with Wilson's interval."""
+    """A proportion with its interval."""
 
     def decide(limit: float) -> int | None:
-        trials = wilson_trials_to_decide(rate.value, limit, rate.confidence)
+        trials = proportion_trials_to_decide(rate.value, limit, rate.confidence)
         return None if trials is None else samples_for(trials, rate.samples, rate.effective_trials)
 
     return Measured(

@@ -65,7 +65,7 @@ class MetricOptions:
         """Length of the range of an output; None where it is not given."""
         return self.ranges.get(output, self.ranges.get(None))
 
-    def check(self, *, data: bool, synthetic: bool) -> None:
+    def check(self, *, data: bool, labels: bool, synthetic: bool) -> None:
         """Refuse what cannot be measured, before anything is read.
 
         Raises:
@@ -78,6 +78,13 @@ class MetricOptions:
         asked += ["top-k"] if self.top_k else []
         if asked and not data:
             raise UsageError("G104", f"{asked[0]} needs samples, and none are given", hint="give them with --data")
+        lacking = [function.name for function in self.functions if function.needs_labels and not labels]
+        if lacking:
+            raise UsageError(
+                "G104",
+                f"the metric '{lacking[0]}' takes labels, and none are given",
+                hint="give them with --labels, or write labels=None in its signature",
+            )
         if self.tasks and synthetic:
             raise UsageError(
                 "G105",

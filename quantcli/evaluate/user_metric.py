@@ -46,6 +46,7 @@ class UserMetric:
         better: Which way is better.
         code: The function or class.
         wants: Those of ``EXTRAS`` that it takes.
+        needs_labels: Whether it cannot do without labels.
     """
 
     name: str
@@ -53,6 +54,7 @@ class UserMetric:
     better: Better
     code: UserCode
     wants: tuple[str, ...]
+    needs_labels: bool = False
 
     @property
     def of_sets(self) -> bool:
@@ -93,6 +95,7 @@ def load_metric(text: str) -> UserMetric:
         better="lower" if better == "lower" else "higher",
         code=code,
         wants=_wants(called, label),
+        needs_labels=_needs_labels(called),
     )
 
 
@@ -141,6 +144,16 @@ def _wants(function: object, label: str) -> tuple[str, ...]:
             hint=f"it is given the outputs, and by name {', '.join(EXTRAS)}",
         )
     return known
+
+
+def _needs_labels(function: object) -> bool:
+    """Whether labels have to be given: the parameter has no default."""
+    assert callable(function)
+    try:
+        found = inspect.signature(function).parameters.get("labels")
+    except (ValueError, TypeError):  # built in
+        return False
+    return found is not None and found.default is found.empty
 
 
 class UserScorer:

@@ -102,7 +102,7 @@ class Accuracy:
         original: Accuracy of the original.
         quantized: Accuracy of the quantized model.
         drop: original − quantized, as a fraction (0.01 is one percentage point).
-        drop_low: Lower bound of the drop's interval (paired, Agresti–Min).
+        drop_low: Lower bound of the drop's interval (paired).
         drop_high: Upper bound.
         effective_trials: Independent trials that would make the drop as certain.
         broken: Decisions right in the original and wrong in the quantized model.

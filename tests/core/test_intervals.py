@@ -5,11 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantcli.core.exact import exact_high, exact_low
 from quantcli.core.intervals import (
+    mcnemar_p,
     median_interval,
     normal_quantile,
     paired_difference,
     paired_trials_to_decide,
+    proportion,
+    proportion_trials_to_decide,
     wilson,
     wilson_trials_to_decide,
 )
@@ -75,7 +79,7 @@ def test_full_agreement_needs_381_samples_to_prove_99_percent():
 
 def test_paired_difference_reproduces_the_approval_ratings_example():
     # Agresti, "Categorical Data Analysis", table 10.1: 150 and 86 of 1600 changed their minds; Wald gives
-    # 0.04 ± 1.96·0.0095; half a vote more per cell moves that by less than 0.0002.
+    # 0.04 ± 1.96·0.0095; and Wilson bounds of each cell move that by less than 0.0003.
     assert paired_difference(150, 86, 1600) == pytest.approx((0.0213, 0.0587), abs=3e-4)
 
 
@@ -126,3 +130,49 @@ def test_median_interval_does_not_underflow_for_thousands_of_values():
     # Normal approximation: 2500 ± 1.96·sqrt(5001)/2 = 2500 ± 69.3.
     assert (low, high) == (2430, 2570)
     assert 0.95 <= held < 0.96
+
+
+def test_the_bound_on_the_near_end_is_never_inside_the_exact_one():
+    for hits, trials in ((97, 100), (49, 50), (300, 300), (3, 100), (150, 200)):
+        low, high = proportion(hits, trials)
+        plain = wilson(hits, trials)
+        if 2 * hits > trials:
+            assert low == plain[0]
+            assert high == pytest.approx(max(plain[1], exact_high(hits, trials, 0.025)))
+        else:
+            assert low == pytest.approx(min(plain[0], exact_low(hits, trials, 0.025)))
+            assert high == plain[1]
+
+
+def test_trials_to_decide_really_decide():
+    for rate, limit in ((0.98, 0.99), (1.0, 0.99), (0.6, 0.5), (0.02, 0.05)):
+        count = proportion_trials_to_decide(rate, limit)
+        low, high = proportion(rate * count, count)
+        assert not low <= limit <= high
+        low, high = proportion(rate * 0.9 * count, 0.9 * count)
+        assert low <= limit <= high
+    assert proportion_trials_to_decide(0.9, 0.9) is None
+
+
+def test_a_drop_without_gains_has_the_bound_of_the_share_that_was_lost():
+    low, high = paired_difference(3, 0, 300)
+    assert high == pytest.approx(wilson(3, 300)[1])
+    assert low < 0 < 0.01
+
+
+def test_turning_the_two_measurements_round_turns_the_interval_round():
+    low, high = paired_difference(17, 5, 400)
+    assert paired_difference(5, 17, 400) == (pytest.approx(-high), pytest.approx(-low))
+
+
+def test_mcnemar_is_the_sign_test_on_what_changed():
+    assert mcnemar_p(0, 0) == 1.0
+    assert mcnemar_p(5, 5) == 1.0
+    assert mcnemar_p(6, 0) == pytest.approx(2 / 2**6)
+    assert mcnemar_p(1, 8) == mcnemar_p(8, 1) == pytest.approx(2 * (1 + 9) / 2**9)
+    assert mcnemar_p(5000, 5400) == pytest.approx(math.erfc(399 / math.sqrt(2 * 10400)), rel=0.01)
+
+
+def test_a_negative_count_is_no_change():
+    with pytest.raises(ValueError, match="cannot be"):
+        mcnemar_p(-1, 3)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantcli.core.intervals import paired_difference, wilson
+from quantcli.core.intervals import paired_difference, proportion, wilson
 from quantcli.core.rates import (
     PairedSums,
     RateSums,
@@ -39,9 +39,9 @@ def test_effective_trials_lie_between_1_and_all(pairs):
         assert low <= sums.rate <= high
 
 
-def test_one_trial_per_sample_gives_plain_wilson():
+def test_one_trial_per_sample_gives_the_plain_interval():
     sums = total([(1, 1)] * 81 + [(0, 1)] * 182)
-    assert sums.interval() == wilson(81, 263)
+    assert sums.interval() == proportion(81, 263)
 
 
 def test_nothing_counted_has_no_rate():
