@@ -79,3 +79,33 @@ def test_other_report_forms_are_refused_before_any_work(spy):
     assert result.exit_code == 2
     assert "error[U103]" in result.stderr
     assert spy.calls == []
+
+
+def test_metrics_reach_the_request(spy):
+    from quantcli.pipeline.types import MetricRequest
+
+    result = invoke(
+        *MODELS, "--data", "e.npz", "--output-range", "y=0:1", "--output-range", "255", "--top-k", "3", "--task",
+        "segmentation?truth=t.npy", "--metric", "own.py:score", "--metric", "m:f",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert spy.request.metrics == MetricRequest(
+        ranges=("y=0:1", "255"),
+        top_k=(3,),
+        tasks=("segmentation?truth=t.npy",),
+        functions=("own.py:score", "m:f"),
+    )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--top-k", "3"), ("--output-range", "1"), ("--task", "segmentation?truth=t.npy"), ("--metric", "m:f")],
+)
+def test_metrics_need_samples(spy, option):
+    result = invoke(*MODELS, *option)
+    assert result.exit_code == 2
+    assert "no effect without --data" in result.stderr
+
+
+def test_one_best_class_is_the_accuracy_that_there_is_anyway(spy):
+    assert invoke(*MODELS, "--data", "e.npz", "--top-k", "1").exit_code == 2
