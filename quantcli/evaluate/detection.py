@@ -79,12 +79,14 @@ class DetectionScorer:
         if isinstance(given, Mapping):
             return {str(name): np.asarray(value) for name, value in given.items()}
         try:
+            if isinstance(given, (list, tuple)):
+                given = _padded([np.asarray(rows, dtype=np.float64) for rows in given])
             return {"decoded": np.asarray(given, dtype=np.float64)}
         except (ValueError, TypeError) as error:
             raise DataError(
                 "G110",
                 f"the decoder '{self._decode.label}' gave {type(given).__name__}, which is no array",
-                hint="return an array with a row for each box, or a dictionary of arrays",
+                hint="return an array with a row for each box, a list of one for each image, or a dictionary",
             ) from error
 
     def _kept(self, found: Detections) -> Detections:
@@ -138,6 +140,14 @@ class DetectionScorer:
                 _classes(models[0], [precision[0].tolist() for precision in by_class]),
             ),
         )
+
+
+def _padded(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Rows of each image, as many for all: those added are NaN, which is no box."""
+    if not all(rows.ndim == 2 for rows in images):
+        return images
+    most = max((len(rows) for rows in images), default=0)
+    return [np.pad(rows, ((0, most - len(rows)), (0, 0)), constant_values=np.nan) for rows in images]
 
 
 def _classes(model: AveragePrecision, values: Sequence[Sequence[float]]) -> tuple[ClassValue, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from quantcli.data.fingerprint import Fingerprint
 from quantcli.data.labels import read_labels
 from quantcli.errors import UsageError
 from quantcli.evaluate.compare import LatencyOptions, compare_models
+from quantcli.evaluate.gate_syntax import Gate
+from quantcli.evaluate.metric_options import MetricOptions
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import DataOptions, RunOptions
@@ -32,6 +35,7 @@ class Evaluation:
         labels_output: Output that they belong to; None to choose.
         threads: Intra-op threads.
         timed_pairs: Pairs of timed runs; 0 for none.
+        metrics: What else is measured of the outputs.
     """
 
     original: Path
@@ -40,6 +44,7 @@ class Evaluation:
     labels_output: str | None = None
     threads: int = 1
     timed_pairs: int = 0
+    metrics: MetricOptions = field(default_factory=MetricOptions)
 
     @property
     def digest(self) -> str:
@@ -48,7 +53,7 @@ class Evaluation:
         for sample in self.dataset:
             fingerprint.update(sample)
         labels = b"" if self.labels is None else self.labels.tobytes()
-        parts = (fingerprint.hexdigest(), labels, self.labels_output, self.threads)
+        parts = (fingerprint.hexdigest(), labels, self.labels_output, self.threads, self.metrics.top_k)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def some(self, count: int) -> tuple[Sample, ...]:
@@ -66,6 +71,7 @@ class Evaluation:
             dataset=self.dataset,
             labels=self.labels,
             output_for_labels=self.labels_output,
+            metrics=self.metrics,
             latency=LatencyOptions(repeats=self.timed_pairs) if self.timed_pairs else None,
             threads=self.threads,
             progress=progress,
@@ -80,8 +86,9 @@ def open_evaluation(
     labels: Path | None = None,
     labels_output: str | None = None,
     timed_pairs: int = 0,
+    gates: Sequence[Gate] = (),
 ) -> Evaluation:
-    """Samples and labels from the options of the command line.
+    """Samples and labels from the options of the command line; measures the top-k that ``gates`` ask for.
 
     Raises:
         UsageError: U105, there are labels, and the samples are shuffled.
@@ -103,4 +110,5 @@ def open_evaluation(
         labels_output=labels_output,
         threads=run.threads,
         timed_pairs=timed_pairs,
+        metrics=MetricOptions().for_gates(gates),
     )

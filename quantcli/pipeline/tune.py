@@ -133,6 +133,7 @@ def search(
         labels=request.labels,
         labels_output=request.labels_output,
         timed_pairs=request.options.timed_pairs if timed else 0,
+        gates=gates,
     )
     _check_measurable(gates, evaluation)
     state = TuneState(state_path, _key(asked, source, evaluation, request.options.probe_samples))

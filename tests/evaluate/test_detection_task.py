@@ -106,6 +106,7 @@ def test_a_decoder_makes_rows_or_outputs(tmp_path):
         "def rows(outputs): return outputs['raw'] * [10, 10, 10, 10, 1, 1]\n"
         "def named(outputs): return {'y': rows(outputs), 'z': outputs['raw']}\n"
         "def words(outputs): return 'words'\n"
+        "def images(outputs): return [outputs['raw'][0], outputs['raw'][1][:1]]\n"
     )
     raw = [{"raw": rows / [10, 10, 10, 10, 1, 1], "more": rows} for rows in GOOD]
 
@@ -114,6 +115,8 @@ def test_a_decoder_makes_rows_or_outputs(tmp_path):
 
     assert run(scorer("rows"), raw, raw)["map"].original == pytest.approx(1)
     assert run(scorer("named", "&boxes=xyxy&output=y"), raw, raw)["map"].original == pytest.approx(1)
+    batch = [{"raw": np.stack(GOOD)}]
+    assert run(scorer("images"), batch, batch)["map"].original == pytest.approx(1)
     with pytest.raises(DataError, match="gave str, which is no array"):
         run(scorer("words"), raw, raw)
 
