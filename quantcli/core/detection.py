@@ -9,7 +9,7 @@
    crowds.
 2. *Average precision* of a class: over all images by falling score, precision p = TP / (TP + FP) and recall
    r = TP / truths. The interpolated precision at r is the highest at any recall ≥ r; AP is its mean at the 101
-   recalls 0, 0.01, …, 1, and 0 where a recall is never reached. The comparison r ≥ j/100 is made in integers.
+   recalls 0, 0.01, …, 1, and 0 where a recall is never reached. The comparison r ≥ j/100 is exact.
 3. mAP at a threshold is the mean of AP over the classes that have truths; mAP@[.50:.95] the mean over the
    thresholds 0.50, 0.55, …, 0.95, too.
 
@@ -96,12 +96,15 @@ def _match_class(found: Detections, there: Truths, label: int, most: int) -> Mat
     own = np.flatnonzero(found.classes == label)
     own = own[np.argsort(-found.scores[own], kind="stable")][:most]
     targets = np.flatnonzero(there.classes == label)
+    if not len(targets):
+        none = np.zeros((len(THRESHOLDS), len(own)), bool)
+        return Matches(scores=found.scores[own], hit=none, void=none, truths=0)
     targets = targets[np.argsort(there.crowd[targets], kind="stable")]  # crowds last
     crowd = there.crowd[targets]
     shared = overlaps(found.boxes[own], there.boxes[targets], crowd)
     hit = np.zeros((len(THRESHOLDS), len(own)), bool)
     void = np.zeros_like(hit)
-    useful = np.flatnonzero((shared >= THRESHOLDS[0]).any(axis=1)) if len(targets) else ()
+    useful = np.flatnonzero((shared >= THRESHOLDS[0]).any(axis=1))
     for row, threshold in enumerate(THRESHOLDS):
         free = ~crowd
         for index in useful:
@@ -151,6 +154,11 @@ class AveragePrecision:
         """Truths of each class."""
         return tuple(int(curve.truths.sum()) for curve in self._curves)
 
+    @property
+    def images_of_classes(self) -> tuple[int, ...]:
+        """Images with truths of each class."""
+        return tuple(int((curve.truths > 0).sum()) for curve in self._curves)
+
     def of_classes(self, counts: np.ndarray) -> np.ndarray:
         """Average precision.
 
@@ -160,6 +168,7 @@ class AveragePrecision:
         Returns:
             float64 (draws, thresholds, classes); NaN where no truth of the class counts.
         """
+        counts = counts.astype(np.int32)  # half the time of int64
         parts = []
         for curve in self._curves:
             step = max(1, _BLOCK // max(1, len(curve.image)))
@@ -196,22 +205,23 @@ def _curve(images: Sequence[dict[int, Matches]], label: int) -> _Curve:
 def _precision(curve: _Curve, counts: np.ndarray) -> np.ndarray:
     """Average precision at each threshold, float64 (draws, thresholds)."""
     truths = np.einsum("di,i->d", counts, curve.truths)
-    copies = counts[:, curve.image]
-    seen = np.cumsum(copies, axis=1) if curve.voids is None else None
+    copies = np.take(counts, curve.image, axis=1)
+    seen = np.cumsum(copies, axis=1, dtype=np.int32) if curve.voids is None else None
     result = np.zeros((len(counts), len(THRESHOLDS)))
     for row, places in enumerate(curve.places):
         if not len(places):
             continue
-        hits = np.cumsum(copies[:, places], axis=1)
+        hits = np.cumsum(np.take(copies, places, axis=1), axis=1, dtype=np.int32)
         if seen is not None:
-            behind = seen[:, places]
+            behind = np.take(seen, places, axis=1)
         else:
             assert curve.voids is not None
             behind = np.cumsum(np.where(curve.voids[row], 0, copies), axis=1)[:, places]
         precision = hits / np.maximum(behind, 1)
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        # Recalls j/100 that are reached: j ≤ 100·hits/truths.
-        reached = np.where(hits > 0, 100 * hits // np.maximum(truths, 1)[:, None] + 1, 0)
-        result[:, row] = (best * np.diff(reached, axis=1, prepend=0)).sum(axis=1) / 101
+        # Recalls j/100 that are reached: j ≤ 100·hits/truths. A quotient that is whole is exact in float64, and
+        # any other is further from the next whole number than it can be rounded.
+        reached = np.floor(100.0 * hits / np.maximum(truths, 1)[:, None]) + (hits > 0)
+        result[:, row] = (best * np.diff(reached, axis=1, prepend=0.0)).sum(axis=1) / 101
     result[truths == 0] = np.nan
     return result

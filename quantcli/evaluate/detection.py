@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from quantcli.core.bootstrap import bootstrap
+from quantcli.core.bootstrap import bootstrap, hidden_spread
 from quantcli.core.boxes import suppress, to_corners
 from quantcli.core.confusion import mean_of_defined
 from quantcli.core.detection import AveragePrecision, Detections, Matches, match_image
@@ -125,7 +125,13 @@ class DetectionScorer:
             pairs = zip(original, quantized, strict=True)
             return np.concatenate([with_drop(first, second, "higher") for first, second in pairs], axis=-1)
 
-        found = bootstrap(scores, images, np.random.default_rng(SEED), limits=(*SHARE_LIMITS, *SHARE_LIMITS))
+        found = bootstrap(
+            scores,
+            images,
+            np.random.default_rng(SEED),
+            limits=(*SHARE_LIMITS, *SHARE_LIMITS),
+            widen=hidden_spread(models[0].images_of_classes),
+        )
         ones = np.ones((1, images), np.int64)
         by_class = [model.of_classes(ones)[0] for model in models]
         averaged = [mean_of_defined(precision.T).tolist() for precision in by_class]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from quantcli.core.bootstrap import bootstrap
+from quantcli.core.bootstrap import bootstrap, hidden_spread
 from quantcli.core.confusion import ClassCounts, class_ious, count_classes, mean_iou
 from quantcli.core.metrics import top1
 from quantcli.data.problems import printable
@@ -115,7 +115,13 @@ class SegmentationScorer:
             return with_drop(first, second, "higher")
 
         images = len(original.truth)
-        found = bootstrap(scores, images, np.random.default_rng(SEED), limits=SHARE_LIMITS)
+        found = bootstrap(
+            scores,
+            images,
+            np.random.default_rng(SEED),
+            limits=SHARE_LIMITS,
+            widen=hidden_spread((original.truth > 0).sum(axis=0).tolist()),
+        )
         ones = np.ones((1, images), np.int64)
         by_class = [class_ious(_drawn(model, ones))[0].tolist() for model in (original, quantized)]
         pixels = original.truth.sum(axis=0).tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quantcli.core import bootstrap as module
-from quantcli.core.bootstrap import bootstrap, draw_counts, student_quantile
+from quantcli.core.bootstrap import MOST_HIDDEN, bootstrap, draw_counts, hidden_spread, student_quantile
 from quantcli.core.intervals import wilson
 
 
@@ -102,3 +102,19 @@ def test_a_statistic_that_is_not_defined_in_some_draws_uses_the_others():
     (found,) = bootstrap(rare, 20, np.random.default_rng(0))
     assert found.low <= found.value <= found.high
     assert math.isfinite(found.high)
+
+
+def test_replicates_hide_what_classes_of_few_images_vary():
+    """Means of classes with m images each: replicates have (m − 1)/m of the variance, algebra of the bootstrap."""
+    assert hidden_spread([5, 5, 5]) == pytest.approx(math.sqrt(5 / 4))
+    assert hidden_spread([2, 0, 4]) == pytest.approx(math.sqrt((1 / 2 + 1 / 4) / (1 / 4 + 3 / 16)))
+    assert hidden_spread([1000]) == pytest.approx(1, abs=1e-3)
+    assert hidden_spread([1, 1, 1]) == MOST_HIDDEN
+    assert hidden_spread([]) == 1
+
+
+def test_a_widened_interval_is_wider_on_both_sides():
+    scores = np.random.default_rng(3).normal(size=80)
+    plain, wide = drawn(scores), drawn(scores, widen=2.0)
+    assert wide.value - wide.low == pytest.approx(2 * (plain.value - plain.low))
+    assert wide.high - wide.value == pytest.approx(2 * (plain.high - plain.value))

@@ -9,7 +9,8 @@ import math
 import numpy as np
 import pytest
 
-from quantcli.core.bootstrap import bootstrap
+from quantcli.core.bootstrap import bootstrap, hidden_spread
+from quantcli.core.confusion import ClassCounts, mean_iou
 from quantcli.core.intervals import paired_difference, proportion
 from quantcli.core.rates import RateSums
 from quantcli.evaluate.gate_syntax import parse_gate
@@ -183,3 +184,53 @@ def test_fifty_samples_that_cannot_decide_say_how_many_would():
     assert result.status == "undecided"
     assert result.samples_needed > 50
     assert f"50 samples cannot decide, about {result.samples_needed} would" in result.sentence
+
+
+CLASSES = 10
+
+
+def segmented(rng, images):
+    """Counts of images whose classes are more or less frequent, for two models of which one is worse."""
+    share = 1 / np.arange(1, CLASSES + 1)
+    there = rng.random((images, CLASSES)) < 1.3 * share / share[0]
+    there[:, 0] = True
+    truth = there * rng.integers(50, 200, (images, CLASSES))
+    found = []
+    for skill in (12.0, 8.0):
+        both = np.rint(truth * rng.beta(skill, 2, (images, CLASSES)))
+        found.append(
+            ClassCounts(both=both, truth=truth, predicted=np.rint(truth * rng.uniform(0.9, 1.1, truth.shape)))
+        )
+    return found
+
+
+def miou_drop(models, counts):
+    times = counts.astype(float)
+    sums = [
+        ClassCounts(both=times @ one.both, truth=times @ one.truth, predicted=times @ one.predicted)
+        for one in models
+    ]
+    return (mean_iou(sums[0]) - mean_iou(sums[1]))[:, None]
+
+
+def test_a_drop_of_miou_on_its_limit_is_called_smaller_or_larger_as_seldom_as_stated():
+    rng, runs, images = np.random.default_rng(6), 300, 50
+    population = segmented(rng, 40_000)
+    drop = miou_drop(population, np.ones((1, 40_000)))[0, 0]
+    wrong = np.zeros(2)
+    for _ in range(runs):
+        own = rng.choice(40_000, images, replace=False)
+        sample = [
+            ClassCounts(both=one.both[own], truth=one.truth[own], predicted=one.predicted[own])
+            for one in population
+        ]
+        (found,) = bootstrap(
+            lambda counts, sample=sample: miou_drop(sample, counts),
+            images,
+            np.random.default_rng(0),
+            replicates=600,
+            widen=hidden_spread((sample[0].truth > 0).sum(axis=0).tolist()),
+        )
+        wrong += (found.low > drop, found.high < drop)
+    assert (wrong / runs <= TAIL + 0.01 + slack(runs)).all()
+    assert wrong.sum() / runs >= 0.01
