@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quantcli.core.intervals import proportion_trials_to_decide
+from quantcli.core.intervals import normal_quantile, proportion_trials_to_decide
 from quantcli.evaluate.metric_names import top_k
 from quantcli.report.schema import OutputFidelity, Rate, Report, TaskMetric
 
@@ -61,13 +61,20 @@ def samples_for(trials: int, samples: int, effective: float) -> int:
 def of_interval(
     value: float, low: float | None, high: float | None, count: int, unit: str = "samples"
 ) -> Measured:
-    """A value whose interval shrinks with the root of the number of samples (or pairs)."""
+    """A value whose interval shrinks with the root of the number of samples (or pairs).
+
+    The interval of a drop of nothing is that of an event that was never seen, D·z²/(n + z²) by Wilson, and shrinks
+    faster.
+    """
 
     def decide(limit: float) -> int | None:
         distance = abs(value - limit)
         if distance == 0 or low is None or high is None:
             return None
         half = value - low if limit < value else high - value
+        if value == 0 and low == -high:
+            square = normal_quantile() ** 2
+            return max(count + 1, math.floor((count + square) * half / distance - square) + 1)
         return max(count + 1, math.ceil(count * (half / distance) ** 2))
 
     return Measured(value=value, low=low, high=high, count=(count, unit), decide=decide)

@@ -11,6 +11,8 @@ from quantcli.evaluate.metric_table import METRICS, Better, Metric, Needs
 
 _TOP_K = re.compile(r"top([1-9][0-9]{0,5})_(agreement|accuracy|accuracy_drop)")
 
+_ALIASES = {"top1_accuracy": "accuracy", "top1_accuracy_drop": "accuracy_drop"}
+
 
 class NamedMetric(Protocol):
     """What is needed of a metric of the user's own."""
@@ -35,6 +37,8 @@ def find_metric(name: str, given: Mapping[str, Metric] | None = None) -> Metric 
         name: As written in a gate.
         given: Rows that are not built in, by name.
     """
+    if name in _ALIASES:
+        name = _ALIASES[name]
     if name in METRICS:
         return METRICS[name]
     if (count := top_k(name)) is not None:

@@ -50,6 +50,18 @@ def test_any_number_of_classes_has_a_name():
     assert find_metric("top7_nonsense") is None
 
 
+def test_top_1_accuracy_is_accuracy():
+    assert parse_gate("top1_accuracy>=70%").expression == "accuracy>=70%"
+    assert parse_gate("top1_accuracy_drop<=1pp").metric == "accuracy_drop"
+
+
+def test_a_drop_of_nothing_needs_as_many_samples_as_an_unseen_event():
+    most = wilson(0, 64)[1]
+    result = gate("miou_drop<=1pp", metrics=(task(drop=0.0, spread=most, samples=64),))
+    assert (result.status, result.samples_needed) == ("undecided", 381)  # as full agreement needs to prove 99 %
+    assert wilson(0, 381)[1] < 0.01 < wilson(0, 380)[1]
+
+
 def test_the_user_s_metrics_have_rows_of_their_own_and_of_their_drops():
     assert list(OWN) == ["wer", "wer_drop", "bleu", "bleu_drop"]
     assert (OWN["wer"].better, OWN["bleu"].better, OWN["bleu_drop"].better) == ("lower", "higher", "lower")
