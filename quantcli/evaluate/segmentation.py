@@ -124,7 +124,7 @@ class SegmentationScorer:
         )
         ones = np.ones((1, images), np.int64)
         by_class = [class_ious(_drawn(model, ones))[0].tolist() for model in (original, quantized)]
-        pixels = original.truth.sum(axis=0).tolist()
+        pixels = original.truth.sum(axis=0).astype(np.int64).tolist()
         classes = tuple(
             ClassValue(label=str(label), samples=pixels[label], original=first, quantized=second)
             for label, (first, second) in enumerate(zip(*by_class, strict=True))

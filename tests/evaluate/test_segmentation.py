@@ -57,6 +57,7 @@ def test_miou_of_both_models_is_that_of_the_sets_of_pixels(tmp_path, axis, rows)
     assert found.original_low <= found.original <= found.original_high <= 1
     assert [one.label for one in found.classes] == ["0", "1", "2"]
     assert [one.samples for one in found.classes] == np.bincount(TRUTH.ravel()).tolist()
+    assert all(type(one.samples) is int for one in found.classes)
     assert np.mean([one.quantized for one in found.classes]) == pytest.approx(found.quantized)
 
 
