@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model
 from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.view import GraphView
@@ -17,6 +18,15 @@ def read_view(path: Path) -> GraphView:
     Raises:
         ModelError: The file is unreadable or not valid (M1xx).
     """
+    return load_named(path).view()
+
+
+def load_named(path: Path) -> OnnxModel:
+    """The model of a file as it is; only nodes without a name of their own get one.
+
+    Raises:
+        ModelError: As ``read_view``.
+    """
     model = load_model(path)
     name_nodes(model.ir)
-    return model.view()
+    return model
