@@ -79,6 +79,16 @@ def find_weight(view: GraphView, node: NodeInfo) -> FoundWeight | None:
     return None
 
 
+def find_constant(view: GraphView, name: str) -> FoundWeight | None:
+    """The constant behind ``name``, in float; None where there is none.
+
+    Args:
+        view: Its graph.
+        name: A value: constant, or one made from a constant by DequantizeLinear or Transpose.
+    """
+    return _traced(view, name) if name else None
+
+
 def _traced(view: GraphView, name: str) -> FoundWeight | None:
     """The weight behind ``name``: in float, behind DequantizeLinear, either behind Transpose."""
     array = constant_value(view, name)

@@ -25,7 +25,7 @@ _OUTPUT_SUFFIXES = ("_quantized", "_QuantizeLinear_Input")
 
 def compare_weights(original: GraphView, quantized: GraphView) -> WeightComparison:
     """Error of every weight found in both graphs; one weight is in memory at a time."""
-    nodes = _NodeIndex(quantized)
+    nodes = NodeIndex(quantized)
     layers: list[LayerWeightError] = []
     kept = missing = folded = total = 0
     for node in original.nodes:
@@ -57,7 +57,7 @@ def compare_weights(original: GraphView, quantized: GraphView) -> WeightComparis
     )
 
 
-class _NodeIndex:
+class NodeIndex:
     """Compute nodes of the quantized graph by what may lead to them."""
 
     def __init__(self, view: GraphView) -> None:
