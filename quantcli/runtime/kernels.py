@@ -55,7 +55,11 @@ def plain_name(name: str) -> str:
 
 
 def kernel_report(
-    model: bytes | Path, expected: Mapping[str, str], settings: SessionSettings | None = None
+    model: bytes | Path,
+    expected: Mapping[str, str],
+    settings: SessionSettings | None = None,
+    *,
+    view: GraphView | None = None,
 ) -> KernelReport:
     """Count integer kernels, and say of each expected node that is none what it became.
 
@@ -63,8 +67,10 @@ def kernel_report(
         model: The quantized model.
         expected: Node name → operator, of the nodes that are to be integer kernels.
         settings: How the model is run; the optimization level decides what is fused.
+        view: The optimized graph, where it is known already.
     """
-    view = optimized_view(model, settings or SessionSettings())
+    if view is None:
+        view = optimized_view(model, settings or SessionSettings())
     integer = [node for node in view.nodes if node.op_type in INTEGER_KERNELS]
     names = {plain_name(node.name) for node in integer}
     unfused = {}
