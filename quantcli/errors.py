@@ -179,6 +179,7 @@ ERROR_CODES: dict[str, str] = {
     # R: run time --------------------------------------------------------------------------------
     "R101": "onnxruntime refuses to load the model.",
     "R102": "onnxruntime loaded the model, but running it failed.",
+    "R103": "The memory of a process that runs a model could not be measured.",
     "R190": "The memory did not suffice.",
     "R191": "A package that quantcli needs cannot be imported: its installation is damaged or incomplete.",
     # O: output ----------------------------------------------------------------------------------
