@@ -74,6 +74,19 @@ Examples:
     section=RUNNING,
     help="Pairs of timed runs.",
 )
+@option(
+    "--memory",
+    is_flag=True,
+    section=RUNNING,
+    help="Measure the peak memory of both models, each in a process of its own.",
+)
+@option(
+    "--checks/--no-checks",
+    default=True,
+    section=RUNNING,
+    help="With samples: look at integer kernels, at what the runtime's optimizations change, at the shares of "
+    "weights and activations in the error, and at CPUs without VNNI. On by default.",
+)
 @run_options(calibrating=False)
 @report_option()
 @json_option("Print the report as JSON.")
@@ -92,6 +105,8 @@ def compare(
     exit_zero: bool,
     latency: bool,
     repeats: int,
+    memory: bool,
+    checks: bool,
     report: tuple[Path, ...],
     force: bool,
     **shared: Any,
@@ -102,7 +117,7 @@ def compare(
     """
     if not data:
         refuse_sampling_without_data(context)
-        refuse_without(context, ("labels", *METRIC_NAMES), "--data")
+        refuse_without(context, ("labels", "memory", *METRIC_NAMES), "--data")
     if labels is None:
         refuse_without(context, ("labels_output",), "--labels")
     if not latency:
@@ -121,6 +136,8 @@ def compare(
         gates=gate,
         latency=latency,
         repeats=repeats,
+        checks=checks,
+        memory=memory,
         reports=report,
         run=run_settings(shared),
         overwrite=force,

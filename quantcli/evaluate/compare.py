@@ -13,6 +13,7 @@ import numpy as np
 
 from quantcli._version import __version__
 from quantcli.errors import RuntimeFailure, UsageError
+from quantcli.evaluate.checks import CheckOptions, run_checks
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable, require_outputs
 from quantcli.evaluate.gates import evaluate_gates, verdict
 from quantcli.evaluate.matching import match_outputs
@@ -60,6 +61,7 @@ def compare_models(
     metrics: MetricOptions | None = None,
     gates: Sequence[Gate | str] = (),
     latency: LatencyOptions | None = None,
+    checks: CheckOptions | None = None,
     threads: int = 1,
     compressed: bool = False,
     command: str | None = None,
@@ -76,6 +78,8 @@ def compare_models(
         metrics: What else to measure of the outputs.
         gates: Conditions; see ``gate_syntax``.
         latency: Time both models; None for no timing.
+        checks: What to find out about kernels, fusions, shares of the error, CPUs without VNNI and memory; None
+            for nothing of it.
         threads: Intra-op threads of all runs.
         compressed: Compare sizes after gzip, too.
         command: How to reproduce it, for the report.
@@ -92,7 +96,7 @@ def compare_models(
     """
     metrics = metrics or MetricOptions()
     parsed = tuple(gate if isinstance(gate, Gate) else parse_gate(gate, metrics.rows) for gate in gates)
-    _check_request(parsed, dataset, labels, latency, metrics)
+    _check_request(parsed, dataset, labels, latency, metrics, checks)
     views = (read_view(original), read_view(quantized))
     facts = (
         model_facts(original, views[0], compressed=compressed),
@@ -123,6 +127,10 @@ def compare_models(
             threads,
             progress or SilentProgress(),
         )
+    if checks is not None:
+        report = run_checks(
+            report, (original, quantized), views[1], dataset, checks, threads, progress or SilentProgress()
+        )
     results = evaluate_gates(parsed, report)
     return dataclasses.replace(report, gates=results, verdict=verdict(results))
 
@@ -133,6 +141,7 @@ def _check_request(
     labels: np.ndarray | None,
     latency: LatencyOptions | None,
     metrics: MetricOptions,
+    checks: CheckOptions | None,
 ) -> None:
     """Refuse what cannot be measured before anything is read."""
     synthetic = dataset is not None and dataset.synthetic
@@ -142,10 +151,13 @@ def _check_request(
         labels=labels is not None,
         latency=latency is not None,
         synthetic=synthetic,
-        more=metrics.needs,
+        more=(*metrics.needs, *(() if checks is None else checks.gives)),
     )
     metrics.check(data=dataset is not None, labels=labels is not None, synthetic=synthetic)
-    for given, what in ((labels is not None, "accuracy"), (latency is not None, "timing")):
+    memory = checks is not None and checks.memory
+    for given, what in (
+        (labels is not None, "accuracy"), (latency is not None, "timing"), (memory, "measuring memory"),
+    ):  # fmt: skip
         if given and dataset is None:
             raise UsageError("G104", f"{what} needs samples, and none are given", hint="give them with --data")
     if latency is not None:

@@ -16,6 +16,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 
 from quantcli.core.intervals import paired_trials_to_decide
+from quantcli.evaluate.check_values import CHECK_METRICS, check_values
 from quantcli.evaluate.gate_syntax import Gate
 from quantcli.evaluate.measured import Measured, of_interval, of_rate, of_task, of_top_k, samples_for
 from quantcli.evaluate.metric_names import top_k
@@ -142,6 +143,8 @@ def _sentence(gate: Gate, item: Measured, status: GateStatus, needed: int | None
 
 def _measurements(gate: Gate, report: Report) -> list[Measured]:
     """What the report knows of the gate's metric; at least one entry."""
+    if gate.metric in CHECK_METRICS:
+        return check_values(gate.metric, gate.output, report)
     if gate.row.per_output:
         outputs = [out for out in report.outputs if gate.output in (None, out.name)]
         if not outputs:

@@ -20,6 +20,8 @@ class Needs(StrEnum):
     SEGMENTATION = "samples and true class maps (--data, --task segmentation)"
     DETECTION = "samples and true boxes (--data, --task detection)"
     METRIC = "samples and a metric of one's own (--data, --metric)"
+    CHECKS = "samples and checks (--data, without --no-checks)"
+    MEMORY = "samples and peak memory (--data, --memory)"
 
 
 class Better(StrEnum):
@@ -265,7 +267,72 @@ _ROWS = (
     ),
 )
 
-METRICS: Mapping[str, Metric] = {row.name: row for row in _ROWS}
+_CHECK_ROWS = (
+    Metric(
+        name="weights_only_sqnr",
+        sentence="signal-to-quantization-noise ratio of an output with quantized weights and float activations",
+        better=Better.HIGHER,
+        needs=Needs.CHECKS,
+        per_output=True,
+        unit="dB",
+        units={"dB": 1.0, "db": 1.0},
+    ),
+    Metric(
+        name="activations_only_sqnr",
+        sentence="signal-to-quantization-noise ratio of an output with float weights and quantized activations",
+        better=Better.HIGHER,
+        needs=Needs.CHECKS,
+        per_output=True,
+        unit="dB",
+        units={"dB": 1.0, "db": 1.0},
+    ),
+    Metric(
+        name="no_vnni_sqnr",
+        sentence="signal-to-quantization-noise ratio of an output on an emulated x86 CPU without VNNI, whose "
+        "16-bit sums saturate",
+        better=Better.HIGHER,
+        needs=Needs.CHECKS,
+        per_output=True,
+        unit="dB",
+        units={"dB": 1.0, "db": 1.0},
+    ),
+    Metric(
+        name="fusion_steps",
+        sentence="largest difference that the runtime's optimizations make in an output, in steps of its scale "
+        "(2⁻⁸ of its range where it is not quantized); above 2 is more than rounding",
+        better=Better.LOWER,
+        needs=Needs.CHECKS,
+        per_output=True,
+        low=0.0,
+    ),
+    Metric(
+        name="unfused_nodes",
+        sentence="quantized nodes that the runtime could execute as integer kernels, and does not (F405)",
+        better=Better.LOWER,
+        needs=Needs.CHECKS,
+        low=0.0,
+    ),
+    Metric(
+        name="saturation_risks",
+        sentence="layers whose weights do not prove that 16-bit sums never saturate on an x86 CPU without VNNI",
+        better=Better.LOWER,
+        needs=Needs.MODELS,
+        low=0.0,
+    ),
+    Metric(
+        name="memory_ratio",
+        sentence="peak memory of the quantized model over that of the original, each in a process of its own and "
+        "without what the process takes anyway",
+        better=Better.LOWER,
+        needs=Needs.MEMORY,
+        unit="×",
+        units={"x": 1.0, **_PERCENT},
+        low=0.0,
+    ),
+)
+"""What ``checks`` measures."""
+
+METRICS: Mapping[str, Metric] = {row.name: row for row in (*_ROWS, *_CHECK_ROWS)}
 """Rows by name."""
 
 

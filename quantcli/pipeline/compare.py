@@ -10,6 +10,7 @@ import numpy as np
 from quantcli.data.base import InputSpec
 from quantcli.data.labels import read_labels
 from quantcli.errors import RuntimeFailure, UsageError
+from quantcli.evaluate.checks import CheckOptions
 from quantcli.evaluate.compare import LatencyOptions, compare_models
 from quantcli.evaluate.gate_syntax import parse_gate
 from quantcli.graph.metadata import provenance
@@ -53,6 +54,7 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         metrics=metrics,
         gates=gates,
         latency=LatencyOptions(repeats=request.repeats) if request.latency else None,
+        checks=_checks(request),
         threads=request.run.threads,
         command=request.command or None,
         progress=progress,
@@ -61,6 +63,13 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         report = _with_fingerprint(report, dataset.fingerprint.hexdigest(), request.quantized)
     write_reports(report, request.reports, overwrite=request.overwrite)
     return report
+
+
+def _checks(request: CompareRequest) -> CheckOptions | None:
+    """What was asked for; nothing where neither checks nor memory are wanted."""
+    if request.checks:
+        return CheckOptions(memory=request.memory)
+    return CheckOptions(samples=0, emulated=0, kernels=False, memory=True) if request.memory else None
 
 
 def _with_fingerprint(report: Report, fingerprint: str, quantized: Path) -> Report:

@@ -234,6 +234,8 @@ class CompareRequest:
         gates: Gate expressions.
         latency: Measure the latency ratio.
         repeats: Pairs of timed runs.
+        checks: Look at kernels, fusions, shares of the error and CPUs without VNNI.
+        memory: Measure the peak memory of both models, each in a process of its own.
         reports: Report files (.json, .md, .html, .xml).
         run: How to run.
         overwrite: Replace existing report files.
@@ -249,6 +251,8 @@ class CompareRequest:
     gates: tuple[str, ...] = ()
     latency: bool = False
     repeats: int = 50
+    checks: bool = True
+    memory: bool = False
     reports: tuple[Path, ...] = ()
     run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False

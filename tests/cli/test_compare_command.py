@@ -23,7 +23,7 @@ def test_options_reach_the_request(spy):
     result = invoke(
         *MODELS, "--data", "e.npz", "--labels", "l.npy", "--labels-output", "y", "--gate", "sqnr>=20",
         "--gate", "size_ratio<=30%:warn", "--latency", "--repeats", "9", "--report", "r.md", "--threads", "2",
-        "--samples", "5", "-f",
+        "--samples", "5", "--memory", "--no-checks", "-f",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     request = spy.request
@@ -36,12 +36,25 @@ def test_options_reach_the_request(spy):
         gates=("sqnr>=20", "size_ratio<=30%:warn"),
         latency=True,
         repeats=9,
+        checks=False,
+        memory=True,
         reports=(Path("r.md"),),
         run=RunOptions(threads=2),
         overwrite=True,
         command=request.command,
     )
     assert request.command.startswith("quantcli compare m.onnx m.int8.onnx --data e.npz")
+
+
+def test_checks_are_made_unless_they_are_declined(spy):
+    invoke(*MODELS)
+    assert (spy.request.checks, spy.request.memory) == (True, False)
+
+
+def test_memory_is_measured_on_samples(spy):
+    result = invoke(*MODELS, "--memory")
+    assert result.exit_code == 2
+    assert "--memory has no effect without --data" in result.stderr
 
 
 @pytest.mark.parametrize(("status", "exit_code"), [("no-gates", 0), ("pass", 0), ("undecided", 0), ("fail", 1)])
