@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +12,9 @@ import numpy as np
 
 from quantcli.data.base import InputSpec
 from quantcli.errors import ModelError, RuntimeFailure, UnsupportedModelError
+from quantcli.graph.loadable import loadable
 from quantcli.graph.model import OnnxModel
-from quantcli.graph.model_io import load_model, model_digest, model_size, save_model
+from quantcli.graph.model_io import load_model, model_digest, model_size
 from quantcli.graph.observe import expose
 from quantcli.graph.opset import NEWEST_OPSET
 from quantcli.graph.prepare import prepare
@@ -36,8 +35,8 @@ INT4_OPSET = 21
 PER_TENSOR_OPSET = 10
 """First ai.onnx version with QuantizeLinear and DequantizeLinear."""
 
-INLINE_LIMIT = 1_900_000_000
-"""Bytes of weights above which a model is handed to the runtime as files."""
+runnable = loadable
+"""A model in a form that a session loads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,18 +194,6 @@ def _ask_runtime_for_types(model: OnnxModel) -> None:
         session = Session(loadable, SessionSettings(optimization="disabled"))
     types = {spec.name: spec for spec in session.outputs if "(" not in spec.dtype}
     state_types(model, {name: (types[name].dtype, types[name].shape) for name in unknown if name in types})
-
-
-@contextmanager
-def runnable(model: OnnxModel) -> Iterator[bytes | Path]:
-    """``model`` in a form that a session loads: bytes, or files where it is too large for that."""
-    if model.constant_bytes() < INLINE_LIMIT:
-        yield model.to_bytes()
-        return
-    with tempfile.TemporaryDirectory(prefix="quantcli-") as folder:
-        path = Path(folder) / "model.onnx"
-        save_model(model, path)
-        yield path
 
 
 def nothing_to_quantize(source: FloatModel, plan: Plan) -> ModelError:

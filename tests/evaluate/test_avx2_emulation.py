@@ -149,6 +149,41 @@ def test_a_layer_reads_what_the_saturated_one_in_front_gives(tmp_path):
     assert found.outputs[0].sqnr == pytest.approx(20 * math.log10(exact / (exact - cut)), abs=1e-6)
 
 
+def test_signed_activations_are_offset_as_the_runtime_does_it(tmp_path):
+    path = save(
+        tmp_path / "m.onnx",
+        "net (float[1,2] x) => (float[1,1] y) { q = QuantizeLinear(x, one, wz)  d = DequantizeLinear(q, one, wz)"
+        "  v = DequantizeLinear(w, one, wz)  y = MatMul(d, v) }",
+        w=np.array([[127], [127]], np.int8),
+    )
+    found = emulate(path, [{"x": np.full((1, 2), 100, F32)}])
+    exact, lost = 200 * 127, 2 * 228 * 127 - 32767  # 100 is stored as 228
+    assert found.outputs[0].sqnr == pytest.approx(20 * math.log10(exact / lost), abs=1e-6)
+
+
+def test_a_dynamic_product_saturates_in_its_own_steps(tmp_path):
+    path = save(
+        tmp_path / "m.onnx",
+        "net (float[1,3] x) => (float[1,1] y) { q, t, u = DynamicQuantizeLinear(x)  i = MatMulInteger(q, w, u, wz)"
+        "  f = Cast<to=1>(i)  y = Mul(f, t) }",
+        w=np.array([[127], [127], [0]], np.int8),
+    )
+    found = emulate(path, [{"x": np.array([[5.1, 5.1, 0.0]], F32)}])
+    exact, lost = 2 * 255 * 127, 2 * 255 * 127 - 32767  # the largest value is stored as 255
+    assert found.outputs[0].sqnr == pytest.approx(20 * math.log10(exact / lost), abs=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_a_gemm_saturates_before_it_is_scaled(tmp_path, alpha):
+    path = save(
+        tmp_path / "m.onnx",
+        f"net (float[1,2] x) => (float[1,1] y) {{ {ROUNDED} y = Gemm<transB=1, alpha={alpha}>(d, v) }}",
+        w=np.array([[127, 127]], np.int8),
+    )
+    found = emulate(path, [{"x": np.full((1, 2), 255, F32)}])
+    assert found.outputs[0].sqnr == pytest.approx(20 * math.log10(64770 / (64770 - 32767)), abs=1e-6)
+
+
 QEMU = shutil.which("qemu-x86_64")
 
 PROGRAM = """
