@@ -37,6 +37,12 @@ from quantcli.report.schema import FusionDifference, Memory, Report
 from quantcli.runtime.peak_memory import peak_memory
 from quantcli.runtime.session import Session, SessionSettings
 
+MEMORY_FLOOR_BYTES = 2**20
+"""What a model takes below this is not told from what a process takes anyway, which varies by as much."""
+
+SMALL_MEMORY_BYTES = 16 * 2**20
+"""A session takes some mebibytes whatever its model; below this, that is most of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions:
@@ -105,7 +111,8 @@ def run_checks(
             note = f"the checks of fusions, shares of the error and CPUs without VNNI broke off: {error.message}"
             report = replace(report, notes=(*report.notes, note))
     if options.memory:
-        report = replace(report, memory=_memory(paths, feeds[:1], threads))
+        memory, notes = _memory(paths, feeds[:1], threads)
+        report = replace(report, memory=memory, notes=report.notes + notes)
         progress.advance()
     progress.finish()
     return report
@@ -181,13 +188,19 @@ def _fusion_notes(
     return fusion_notes(differences, unfused_rounding, first)
 
 
-def _memory(paths: tuple[Path, Path], feeds: Sequence[Mapping[str, np.ndarray]], threads: int) -> Memory:
+def _memory(
+    paths: tuple[Path, Path], feeds: Sequence[Mapping[str, np.ndarray]], threads: int
+) -> tuple[Memory, tuple[str, ...]]:
+    """Peaks, and a remark where they are too small to be compared."""
     found = peak_memory(paths, feeds, threads=threads)
-    original, quantized = found.peaks
-    own = max(original - found.baseline, 1)
-    return Memory(
+    own = [max(peak - found.baseline, MEMORY_FLOOR_BYTES) for peak in found.peaks]
+    small = own[0] < SMALL_MEMORY_BYTES
+    memory = Memory(
         baseline_bytes=found.baseline,
-        original_bytes=original,
-        quantized_bytes=quantized,
-        ratio=max(quantized - found.baseline, 0) / own,
+        original_bytes=found.peaks[0],
+        quantized_bytes=found.peaks[1],
+        ratio=own[1] / own[0],
+    )
+    return memory, (
+        ("the original takes hardly more memory than any session, so the ratio of peaks says little",) * small
     )

@@ -61,11 +61,16 @@ def peak_memory(models: Sequence[Path], feeds: Sequence[Feed], *, threads: int =
         samples = []
         for index, feed in enumerate(feeds):
             path = Path(folder) / f"{index}.npz"
-            np.savez(path, *feed.values())
+            np.savez(path, *(_plain(array) for array in feed.values()))
             samples.append({"file": str(path), "names": list(feed)})
         request = {"samples": samples, "threads": threads, "runs": max(runs, len(samples))}
         found = [_ask({**request, "model": None if model is None else str(model)}) for model in (None, *models)]
     return PeakMemory(baseline=found[0], peaks=tuple(found[1:]))
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Texts that are kept as objects become plain ones, which need no pickle."""
+    return array.astype(np.str_) if array.dtype.kind == "O" else array
 
 
 def _ask(request: Mapping[str, Any]) -> int:

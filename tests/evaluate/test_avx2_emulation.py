@@ -196,6 +196,17 @@ np.save(sys.argv[3], session.run(None, {"x": np.load(sys.argv[2])})[0])
 """
 
 
+def on_haswell(path, x, folder):
+    """What onnxruntime gives on an emulated CPU with AVX2 and nothing newer."""
+    np.save(folder / "x.npy", x)
+    python = str(Path(sys.executable).resolve())
+    arguments = [str(path), str(folder / "x.npy"), str(folder / "y.npy")]
+    packages = str(Path(np.__file__).resolve().parents[1])
+    command = [QEMU, "-cpu", "Haswell", python, "-c", PROGRAM, *arguments]
+    subprocess.run(command, check=True, timeout=300, env={"PYTHONPATH": packages})
+    return np.load(folder / "y.npy")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(QEMU is None, reason="needs qemu-user, which emulates a CPU without VNNI")
 @pytest.mark.parametrize("channels", [3, 8, 10])
@@ -212,19 +223,9 @@ def test_onnxruntime_itself_gives_these_sums_on_a_cpu_without_vnni(tmp_path, cha
         u=np.uint8(128),
     )
     x = RNG.integers(0, 256, (1, channels, 7, 7)).astype(np.uint8)
-    np.save(tmp_path / "x.npy", x)
-    python = str(Path(sys.executable).resolve())
-    arguments = [str(path), str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
-    packages = str(Path(np.__file__).resolve().parents[1])
-    subprocess.run(
-        [QEMU, "-cpu", "Haswell", python, "-c", PROGRAM, *arguments],
-        check=True,
-        timeout=300,
-        env={"PYTHONPATH": packages},
-    )
+    found = on_haswell(path, x, tmp_path)[0].astype(int)
     cut = cut_convolution(x[0], weight, pads=(0, 0, 0, 0), strides=(1, 1), dilations=(1, 1), group=1, zero=0)
     expected = np.clip(np.rint(cut / steps) + 128, 0, 255)
-    found = np.load(tmp_path / "y.npy")[0].astype(int)
     assert np.abs(found - expected).max() <= 1
     assert np.mean(found != expected) < 0.01  # ties of rounding
     (layer,) = integer_layers(read_view(path))
@@ -232,3 +233,28 @@ def test_onnxruntime_itself_gives_these_sums_on_a_cpu_without_vnni(tmp_path, cha
     rows = np.moveaxis(windows, 0, -1).reshape(25, -1)
     exact = rows.astype(int) @ layer.weight.T.astype(int)
     np.testing.assert_array_equal((exact + saturation_loss(rows, layer.weight).delta).T.reshape(16, 5, 5), cut)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(QEMU is None, reason="needs qemu-user, which emulates a CPU without VNNI")
+def test_a_signed_model_gives_on_such_a_cpu_what_is_emulated(tmp_path):
+    path = save(
+        tmp_path / "m.onnx",
+        "net (float[1,8,9,9] x) => (float[1,16,7,7] y)"
+        " { q = QuantizeLinear(x, s, wz)  d = DequantizeLinear(q, s, wz)"
+        "  v = DequantizeLinear(w, ws, wz)  c = Conv(d, v)  r = QuantizeLinear(c, ys, wz)"
+        "  y = DequantizeLinear(r, ys, wz) }",
+        s=F32(0.03),
+        ws=F32(0.01),
+        w=RNG.choice(np.array([-127, 90, 127], np.int8), (16, 8, 3, 3)),
+        ys=F32(0.15),
+    )
+    x = RNG.normal(size=(1, 8, 9, 9)).astype(F32)
+    haswell = on_haswell(path, x, tmp_path)
+    layers = integer_layers(read_view(path))
+    exact = [Session(path, plain_settings(1)).run({"x": x})]
+    (output,) = emulate_avx2(
+        path, layers, prove_saturation(layers), [{"x": x}], [("y", "y")], [{"y": haswell}], exact
+    )[0].outputs
+    assert output.sqnr_exact < 20  # much is lost there
+    assert output.sqnr > 45  # and found again, up to ties of rounding

@@ -30,6 +30,15 @@ def test_the_peak_holds_the_weights_of_its_own_model_only(tmp_path):
     assert 64 * MEBIBYTE <= grown <= 5 * 64 * MEBIBYTE  # the weight, its packed form, the file
 
 
+def test_texts_are_samples_as_well(tmp_path):
+    graph = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> net (string[N] x) => (string[N] y) { y = Identity(x) }'
+    )
+    onnx.save(graph, tmp_path / "m.onnx")
+    found = peak_memory((tmp_path / "m.onnx",), [{"x": np.array(["a", "bc"], dtype=object)}], runs=1)
+    assert found.peaks[0] > MEBIBYTE
+
+
 def test_a_child_that_fails_says_why(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with pytest.raises(
