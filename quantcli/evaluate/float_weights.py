@@ -95,8 +95,43 @@ def float_weights(
             done.add(partner.name)
             found += 1
             rescaled += scaled
+    constants |= _tables(original, form)
     layers = sum(node.name in quantized and _slot(form, node) is not None for node in form.nodes)
     return FloatWeights(constants=constants, layers=layers, found=found, rescaled=rescaled)
+
+
+def _tables(original: GraphView, form: GraphView) -> dict[Place, np.ndarray]:
+    """Embedding tables: behind DequantizeLinear, or integers whose looked-up rows are scaled behind the Gather."""
+    found: dict[Place, np.ndarray] = {}
+    for node in original.nodes:
+        partner = form.node_by_name.get(node.name) if node.op == "Gather" else None
+        table = constant_value(original, node.input(0)) if partner is not None else None
+        if partner is None or partner.op != "Gather" or table is None or table.dtype.kind != "f":
+            continue
+        behind = form.producer(partner.input(0))
+        if behind is not None and behind.op in DEQUANTIZE_OPS:
+            found[partner.name, 0] = table.astype(np.float32)
+            continue
+        scale = _row_scales(form, partner)
+        if scale is not None and np.broadcast_shapes(scale.shape, table.shape) == table.shape:
+            found[partner.name, 0] = (table / scale).astype(np.float32)
+    return found
+
+
+def _row_scales(form: GraphView, gather: NodeInfo) -> np.ndarray | None:
+    """Scales of a table of integers: Gather → Cast → Mul by rows of the scales, looked up in the same way."""
+    table = constant_value(form, gather.input(0))
+    if table is None or table.dtype.kind not in "iu":
+        return None
+    casts = [use.node for use in form.uses(gather.outputs[0])]
+    muls = [use.node for use in form.uses(casts[0].outputs[0])] if [node.op for node in casts] == ["Cast"] else []
+    if [node.op for node in muls] != ["Mul"]:
+        return None
+    for name in muls[0].inputs:
+        rows = form.producer(name)
+        if rows is not None and rows.op == "Gather" and rows.input(1) == gather.input(1):
+            return constant_value(form, rows.input(0))
+    return None
 
 
 def _slot(view: GraphView, node: NodeInfo) -> int | None:

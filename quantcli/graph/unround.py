@@ -54,10 +54,13 @@ def without_activation_rounding(model: OnnxModel, limits: Sequence[float] = ()) 
 def with_constants(model: OnnxModel, constants: Mapping[tuple[str, int], np.ndarray]) -> OnnxModel:
     """A copy of ``model`` in which node inputs (name, index) read these float32 arrays."""
     copy = model.clone()
+    view = copy.view()
     editor = GraphEditor(copy)
     for (node, index), array in sorted(constants.items()):
         name = editor.add_initializer(f"{node}_{index}_original", np.ascontiguousarray(array, dtype=np.float32))
         editor.set_input(node, index, name)
+        if view.node_by_name[node].op == "Gather":  # rows of a table that held integers
+            editor.set_value_type(view.node_by_name[node].outputs[0], "float32")
     editor.finish()
     return copy
 

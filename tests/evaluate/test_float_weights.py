@@ -97,3 +97,24 @@ def test_a_weight_of_another_shape_is_not_taken():
     form = view(f"n (float[N,6] x) => (float[N,4] y) {{ {DQ} [fc] y = MatMul(x, v) }}", **codes(weight[:, :3]))
     found = float_weights(original, form, {"fc"})
     assert (found.layers, found.found) == (1, 0)
+
+
+TABLE = RNG.normal(size=(10, 4)).astype(F32)
+LOOKED_UP = "n (int64[N] i, float[4,4] x) => (float[N,4] y) { %s y = MatMul(e, x) }"
+
+
+def test_a_table_behind_dequantize_linear_is_replaced():
+    original = view(LOOKED_UP % "[g] e = Gather(t, i)", t=TABLE)
+    form = view(LOOKED_UP % f"{DQ} [g] e = Gather(v, i)", **codes(TABLE))
+    found = float_weights(original, form, set()).constants
+    np.testing.assert_array_equal(found["g", 0], TABLE)
+
+
+def test_a_table_of_integers_is_replaced_in_its_own_steps():
+    form_text = "[g] r = Gather(q, i)  c = Cast<to=1>(r)  s2 = Gather(s, i)  e = Mul(c, s2)"
+    original = view(LOOKED_UP % "[g] e = Gather(t, i)", t=TABLE)
+    parameters = codes(TABLE)
+    parameters["s"] = parameters["s"].reshape(-1, 1)
+    del parameters["z"]
+    found = float_weights(original, view(LOOKED_UP % form_text, **parameters), set()).constants
+    np.testing.assert_allclose(found["g", 0] * parameters["s"], TABLE, rtol=1e-6)

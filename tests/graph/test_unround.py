@@ -89,3 +89,15 @@ def test_other_constants_take_the_place_of_weights():
     np.testing.assert_allclose(
         run(with_constants(source, {(name, 1): weight}), X), X @ weight, rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_table_of_integers_can_become_one_of_floats():
+    table = RNG.normal(size=(6, 2)).astype(F32)
+    source = model(
+        "net (int64[3] x) => (float[3,2] y) { r = Gather(t, x)  c = Cast<to=1>(r)  y = Mul(c, s) }",
+        t=np.zeros((6, 2), np.int8),
+        s=F32(2),
+    )
+    name = next(node.name for node in source.view().nodes if node.op == "Gather")
+    found = run(with_constants(source, {(name, 0): table / 2}), np.array([5, 0, 3]))
+    np.testing.assert_array_equal(found, table[[5, 0, 3]])
