@@ -7,9 +7,9 @@ fit, found by turns (each turn has a closed form):
     a_o = Σ V·(W b) / Σ (W b)²,      b_i = Σ V·(a W) / Σ (a W)²,
 
 rows weighted by the inverse of their step. Of the models "nothing scaled", "one factor for all", "rows",
-"columns", "rows and columns", the simplest is taken whose noise σ̂ = rms · √(n / (n − p)) is within
-``_TOLERANCE`` of the richest one's: a fit always follows the noise a little, and W itself is best wherever it
-explains V.
+"columns", "rows and columns", the simplest is taken whose noise σ̂ = rms · √(n / (n − p)) is no larger than the
+smallest found, by more than 5 % and three standard errors (1 / √(2(n − p)) of it): a fit always follows the noise
+a little, and W itself is best wherever it explains V.
 
 (a, b) and (k·a, b/k) give the same weight; which k is right shows only in the bias, so ``bias_factor`` fits it
 there.
@@ -17,11 +17,12 @@ there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-_TOLERANCE = 1.08
+_TOLERANCE = 1.05
 _TURNS = 12
 _UNIFORM = 0.02
 """Factors this close to each other are one: a wrong scale, for equalization never scales all channels alike."""
@@ -84,8 +85,9 @@ def find_rescaling(reference: np.ndarray, other: np.ndarray, groups: int, *, int
     if inputs > 1 and reference.size > 2 * (outputs + groups * inputs):
         fits.append(_Fit(w, v, weight, rows=False, columns=True))
         fits.append(_Fit(w, v, weight, rows=True, columns=True))
-    best = min(fit.noise for fit in fits)
-    chosen = next(fit for fit in fits if fit.noise <= _TOLERANCE * best)
+    best = min(fits, key=lambda fit: fit.noise)
+    allowed = best.noise * (_TOLERANCE + 3 / math.sqrt(2 * best.freedom))
+    chosen = next(fit for fit in fits if fit.noise <= allowed)
     if chosen.uniform and not integers:
         chosen = fits[0]
     return Rescaling(
@@ -115,7 +117,8 @@ class _Fit:
                 self.b = _ratio(scaled_v, scaled_w * self.a, (1, 3))
         error = scaled_v - scaled_w * self.a * self.b
         free = (self.a.size if rows else int(common)) + (self.b.size if columns else 0)
-        self.noise = float(np.sqrt(np.sum(error * error) / max(w.size - free, 1)))
+        self.freedom = max(w.size - free, 1)
+        self.noise = float(np.sqrt(np.sum(error * error) / self.freedom))
 
     @property
     def uniform(self) -> bool:
