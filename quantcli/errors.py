@@ -114,6 +114,17 @@ ERROR_CODES: dict[str, str] = {
     "C107": "A recipe file has a key that does not exist.",
     "C108": "A value in a recipe file is of the wrong kind.",
     "C109": "The file is no state of a tuning run, or was damaged.",
+    "C201": "A configuration file does not exist, cannot be read, or is no TOML.",
+    "C202": "A configuration file has a key that does not exist.",
+    "C203": "A value in a configuration file is of the wrong kind.",
+    "C204": "A configuration lacks something: it has no models, a model has no path or no samples, a glob finds "
+    "no file, a gate has no limit.",
+    "C205": "Two models of a configuration have the same name, or write the same file.",
+    "C206": "A name of a file in a configuration has an unknown placeholder; there are {name}, {stem} and "
+    "{folder}.",
+    "C207": "The configuration has no model of the name that --only gives.",
+    "C208": "The record of a run (quantcli.lock) is damaged, or of another version.",
+    "C210": "Several things are wrong with a configuration; all of them are listed.",
     # M: models ----------------------------------------------------------------------------------
     "M101": "The model file cannot be read, or is not an ONNX model.",
     "M102": "The model is not valid ONNX: a value without a producer, a name defined twice, a cycle, no nodes.",

@@ -31,7 +31,7 @@ from quantcli.cli.settings import global_options, settings_of
 from quantcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantcli.pipeline.types import CalibrateResult
+    from quantcli.pipeline.types import CalibrateRequest, CalibrateResult
 
 _EPILOG = """\b
 Examples:
@@ -41,7 +41,7 @@ Examples:
 """
 
 
-@click.command(cls=Command, epilog=_EPILOG, short_help="Observe the float model on samples.")
+@click.command(cls=Command, tells_origins=True, epilog=_EPILOG, short_help="Observe the float model on samples.")
 @click.argument("files", metavar="MODEL", nargs=-1, type=file_path())
 @data_option(
     "Samples: an .npz, .npy, folder, images, FILE.py:FUNCTION or random:N, as [NAME=]PATH[?option=value&...]. "
@@ -69,54 +69,63 @@ Examples:
 @force_option()
 @global_options
 @click.pass_context
-def calibrate(
-    context: click.Context,
-    /,
-    files: tuple[Path, ...],
-    data: tuple[str, ...],
-    ignore_nonfinite: bool,
-    target: str,
-    output: Path | None,
-    merge: bool,
-    force: bool,
-    **shared: Any,
-) -> None:
+def calibrate(context: click.Context, /, merge: bool, **options: Any) -> None:
     """Run the float model on samples and write what its tensors look like.
 
     The statistics do not depend on a range method: that is chosen by convert, so one calibration serves them
     all. The file belongs to this model and is refused for any other.
     """
+    files: tuple[Path, ...] = options["files"]
     if merge:
-        result = _merge(context, files, data, output, force)
+        result = _merge(context, files, options["data"], options["output"], options["force"])
     else:
-        model = _one_model(files)
-        if not data:
-            raise UsageError(
-                "U101",
-                "there are no samples to calibrate with",
-                hint="add --data, for example: --data calib.npz",
-            )
+        request = calibrate_request(**options)
         from quantcli.pipeline.calibrate import calibrate as run
-        from quantcli.pipeline.types import CalibrateRequest
 
-        request = CalibrateRequest(
-            model=model,
-            output=output,
-            data=data_options(data, shared),
-            run=run_settings(shared),
-            target=target,
-            overwrite=force,
-            ignore_nonfinite=ignore_nonfinite,
-        )
         with show_progress(settings_of(context)) as progress:
             result = run(request, progress)
     screen = screen_of(context)
     for note in result.notes:
         screen.note(note)
-    if shared["json"]:
+    if options["json"]:
         screen.emit(as_text(result))
     elif not screen.settings.quiet:
         _show(screen, result, None if merge else files[0])
+
+
+def calibrate_request(
+    *,
+    files: tuple[Path, ...],
+    data: tuple[str, ...],
+    ignore_nonfinite: bool,
+    target: str,
+    output: Path | None,
+    force: bool,
+    **shared: Any,
+) -> CalibrateRequest:
+    """What the options of this command ask for.
+
+    Raises:
+        UsageError: U100 or U101, there is no model, or there are no samples.
+    """
+    model = _one_model(files)
+    if not data:
+        raise UsageError(
+            "U101",
+            "there are no samples to calibrate with",
+            hint="add --data, for example: --data calib.npz",
+        )
+    from quantcli.pipeline.types import CalibrateRequest
+
+    return CalibrateRequest(
+        model=model,
+        output=output,
+        data=data_options(data, shared),
+        run=run_settings(shared),
+        target=target,
+        overwrite=force,
+        ignore_nonfinite=ignore_nonfinite,
+    )
 
 
 def as_text(result: CalibrateResult) -> str:

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
+from quantcli.cli.screen import write_error
+from quantcli.cli.settings import settings_of
 from quantcli.errors import UsageError
 
 
@@ -26,7 +28,23 @@ def option(*flags: str, section: str = "", **kwargs: Any) -> Callable[[Any], Any
 
 
 class Command(click.Command):
-    """A command whose help lists options by section, with examples at the end."""
+    """A command whose help lists options by section, with examples at the end.
+
+    With ``tells_origins``, ``-v`` says where each value comes from.
+    """
+
+    def __init__(self, *args: Any, tells_origins: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tells_origins = tells_origins
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        if settings_of(ctx).verbose and self.tells_origins:
+            from quantcli.cli.origins import origin_lines
+
+            for line in origin_lines(ctx):
+                write_error(f"option: {line}")
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, the sections in the order in which they first appear; those without one last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,6 +30,9 @@ from quantcli.cli.screen import screen_of
 from quantcli.cli.settings import global_options, settings_of
 from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK
 
+if TYPE_CHECKING:
+    from quantcli.pipeline.types import CompareRequest
+
 _EPILOG = """\b
 Examples:
   quantcli compare model.onnx model.int8.onnx
@@ -38,7 +41,9 @@ Examples:
 """
 
 
-@click.command(cls=Command, epilog=_EPILOG, short_help="Judge a quantized model by its original.")
+@click.command(
+    cls=Command, tells_origins=True, epilog=_EPILOG, short_help="Judge a quantized model by its original."
+)
 @click.argument("original", type=file_path())
 @click.argument("quantized", type=file_path())
 @data_option(
@@ -93,7 +98,30 @@ Examples:
 @force_option()
 @global_options
 @click.pass_context
-def compare(
+def compare(context: click.Context, /, exit_zero: bool, **options: Any) -> int:
+    """Compare a quantized model with its float original: size, structure, weights, outputs, accuracy, time.
+
+    Any two ONNX models with the same inputs will do, also those made by other tools.
+    """
+    settings = settings_of(context)
+    request = compare_request(context, **options)
+    from quantcli.pipeline.compare import compare as run
+
+    with show_progress(settings) as progress:
+        found = run(request, progress)
+    screen = screen_of(context)
+    if options["json"]:
+        from quantcli.report.to_json import to_json
+
+        screen.emit(to_json(found))
+    else:
+        from quantcli.report.terminal import render_terminal
+
+        render_terminal(found, screen.console, verbose=settings.verbose)
+    return EXIT_GATE_FAILED if found.verdict.status == "fail" and not exit_zero else EXIT_OK
+
+
+def compare_request(
     context: click.Context,
     /,
     original: Path,
@@ -102,7 +130,6 @@ def compare(
     labels: Path | None,
     labels_output: str | None,
     gate: tuple[str, ...],
-    exit_zero: bool,
     latency: bool,
     repeats: int,
     memory: bool,
@@ -110,10 +137,11 @@ def compare(
     report: tuple[Path, ...],
     force: bool,
     **shared: Any,
-) -> int:
-    """Compare a quantized model with its float original: size, structure, weights, outputs, accuracy, time.
+) -> CompareRequest:
+    """What the options of this command ask for.
 
-    Any two ONNX models with the same inputs will do, also those made by other tools.
+    Raises:
+        UsageError: U105, an option has no effect without another.
     """
     if not data:
         refuse_sampling_without_data(context)
@@ -122,11 +150,9 @@ def compare(
         refuse_without(context, ("labels_output",), "--labels")
     if not latency:
         refuse_without(context, ("repeats",), "--latency")
-    from quantcli.pipeline.compare import compare as run
     from quantcli.pipeline.types import CompareRequest
 
-    settings = settings_of(context)
-    request = CompareRequest(
+    return CompareRequest(
         original=original,
         quantized=quantized,
         data=data_options(data, shared),
@@ -141,17 +167,5 @@ def compare(
         reports=report,
         run=run_settings(shared),
         overwrite=force,
-        command=command_line(settings.arguments),
+        command=command_line(settings_of(context).arguments),
     )
-    with show_progress(settings) as progress:
-        found = run(request, progress)
-    screen = screen_of(context)
-    if shared["json"]:
-        from quantcli.report.to_json import to_json
-
-        screen.emit(to_json(found))
-    else:
-        from quantcli.report.terminal import render_terminal
-
-        render_terminal(found, screen.console, verbose=settings.verbose)
-    return EXIT_GATE_FAILED if found.verdict.status == "fail" and not exit_zero else EXIT_OK

@@ -33,6 +33,7 @@ from quantcli.cli.settings import global_options, settings_of
 from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
+    from quantcli.pipeline.types import ConvertRequest
     from quantcli.quantize.recipe import Recipe
 
 _HOW = "How to quantize"
@@ -65,7 +66,7 @@ Examples:
 """
 
 
-@click.command(cls=Command, epilog=_EPILOG, short_help="Make an int8 model, verified.")
+@click.command(cls=Command, tells_origins=True, epilog=_EPILOG, short_help="Make an int8 model, verified.")
 @click.argument("model", type=file_path())
 @option(
     "--calibration",
@@ -211,7 +212,38 @@ Examples:
 @force_option()
 @global_options
 @click.pass_context
-def convert(
+def convert(context: click.Context, /, **options: Any) -> int:
+    """Quantize a float model: 8-bit activations and weights where that pays on the target.
+
+    The result is loaded, run and compared before it appears under its name; the model itself is never
+    changed. Nodes that stay in float are listed with the reason.
+    """
+    request = convert_request(context, **options)
+    gates = goal_gates(context, options)
+    from quantcli.cli.summary import show_conversion, show_dry_run
+
+    with show_progress(settings_of(context)) as progress:
+        if gates:
+            result, reached = convert_to_goal(request, gates, options, progress)
+        else:
+            from quantcli.pipeline.convert_or_rescue import convert_or_rescue
+
+            result, reached = convert_or_rescue(request, progress), True
+    screen = screen_of(context)
+    for note in result.notes:
+        screen.note(note)
+    if options["json"]:
+        from quantcli.report.to_json import to_json
+
+        screen.emit(result.plan.to_json() if result.report is None else to_json(result.report))
+    elif request.dry_run:
+        show_dry_run(screen, request, result)
+    elif not screen.settings.quiet:
+        show_conversion(screen, request, result)
+    return EXIT_OK if reached else EXIT_GATE_FAILED
+
+
+def convert_request(
     context: click.Context,
     /,
     model: Path,
@@ -226,21 +258,19 @@ def convert(
     report: tuple[Path, ...],
     force: bool,
     **shared: Any,
-) -> int:
-    """Quantize a float model: 8-bit activations and weights where that pays on the target.
+) -> ConvertRequest:
+    """What the options of this command ask for.
 
-    The result is loaded, run and compared before it appears under its name; the model itself is never
-    changed. Nodes that stay in float are listed with the reason.
+    Raises:
+        UsageError: U101, U102 or U105: something is missing, not available, or has no effect.
     """
     check_bits(shared)
     _check_sources(context, calibration, data, eval_data, dry_run)
     if plan is not None:
         _refuse_planning(context)
-    gates = goal_gates(context, shared)
-    from quantcli.cli.summary import show_conversion, show_dry_run
     from quantcli.pipeline.types import ConvertRequest
 
-    request = ConvertRequest(
+    return ConvertRequest(
         model=model,
         output=output,
         calibration=calibration,
@@ -261,25 +291,6 @@ def convert(
         run=run_settings(shared),
         overwrite=force,
     )
-    with show_progress(settings_of(context)) as progress:
-        if gates:
-            result, reached = convert_to_goal(request, gates, shared, progress)
-        else:
-            from quantcli.pipeline.convert_or_rescue import convert_or_rescue
-
-            result, reached = convert_or_rescue(request, progress), True
-    screen = screen_of(context)
-    for note in result.notes:
-        screen.note(note)
-    if shared["json"]:
-        from quantcli.report.to_json import to_json
-
-        screen.emit(result.plan.to_json() if result.report is None else to_json(result.report))
-    elif dry_run:
-        show_dry_run(screen, request, result)
-    elif not screen.settings.quiet:
-        show_conversion(screen, request, result)
-    return EXIT_OK if reached else EXIT_GATE_FAILED
 
 
 def check_bits(shared: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import click
 from click.core import ParameterSource
 
+from quantcli.cli.origins import origin_of
 from quantcli.cli.screen import write_error
 from quantcli.cli.settings import Settings
 from quantcli.errors import (
@@ -145,9 +146,10 @@ def _variable(error: click.ClickException) -> str:
     if not isinstance(error, click.BadParameter) or error.ctx is None or error.param is None:
         return ""
     name = error.param.name or ""
-    if error.ctx.get_parameter_source(name) is not ParameterSource.ENVIRONMENT:
+    source = error.ctx.get_parameter_source(name)
+    if source not in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP):
         return ""
-    return f" (from the variable {error.ctx.auto_envvar_prefix}_{name.upper()})"
+    return f" (from {'the ' if source is ParameterSource.ENVIRONMENT else ''}{origin_of(error.ctx, name)})"
 
 
 def _lower(message: str) -> str:

@@ -25,7 +25,9 @@ RUNNING = "Running"
 OUTPUT = "Output"
 
 _IMAGE_NAMES = ("resize", "crop", "scale", "mean", "std", "layout", "channels", "preprocess")
-_SAMPLING_NAMES = ("samples", "shuffle", "seed", "shape")
+
+SAMPLING_OPTIONS = ("samples", "shuffle", "seed", "shape", *_IMAGE_NAMES)
+"""Names of the values of ``sampling_options``."""
 
 
 def stacked(*decorators: Decorator) -> Decorator:
@@ -211,4 +213,4 @@ def refuse_without(context: click.Context, names: Sequence[str], missing: str) -
 
 def refuse_sampling_without_data(context: click.Context, *, missing: str = "--data") -> None:
     """Refuse options about samples where no samples are given (see ``refuse_without``)."""
-    refuse_without(context, (*_SAMPLING_NAMES, *_IMAGE_NAMES), missing)
+    refuse_without(context, SAMPLING_OPTIONS, missing)

@@ -1,4 +1,4 @@
-"""What the global options say, and the ``-v``, ``-q``, ``--no-color`` that every command takes.
+"""What the global options say: ``-v``, ``-q``, ``--no-color`` and ``--config``, which every command takes.
 
 The options stand before or after the command, so they are declared on both and write to one object that the
 outermost context carries.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -27,12 +28,14 @@ class Settings:
         verbose: Every table, and tracebacks.
         quiet: No progress, notices or summaries; only what was asked for, and errors.
         no_color: No colour; NO_COLOR (https://no-color.org) says the same.
+        config: Configuration file; None for that of the working folder.
     """
 
     arguments: tuple[str, ...] = ()
     verbose: bool = False
     quiet: bool = False
     no_color: bool = False
+    config: Path | None = None
 
     @property
     def colorless(self) -> bool:
@@ -55,8 +58,29 @@ def _store(context: click.Context, option: click.Parameter, value: bool) -> None
         raise UsageError("U105", "-v asks for more and -q for less", hint="give one of them")
 
 
+def _configure(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Let a configuration file give the defaults of a command; the outermost context only keeps its name."""
+    settings = settings_of(context)
+    if path is not None:
+        settings.config = path
+    if context.parent is not None and not context.resilient_parsing:
+        from quantcli.cli.sections import use_config
+
+        use_config(context, settings.config)
+
+
 def global_options(command: F) -> F:
-    """Add ``-v``, ``-q`` and ``--no-color``."""
+    """Add ``-v``, ``-q``, ``--no-color`` and ``--config``."""
+    command = click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        expose_value=False,
+        is_eager=True,
+        callback=_configure,
+        help="Configuration with defaults of options.  [default: quantcli.toml, or pyproject.toml with "
+        "[tool.quantcli]]",
+    )(command)
     for flags, text in (
         (("--no-color",), "No colours; the variable NO_COLOR says the same."),
         (("-q", "--quiet"), "No progress, notes or summaries: only what was asked for, and errors."),

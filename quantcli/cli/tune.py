@@ -45,6 +45,7 @@ Examples:
 
 @click.command(
     cls=Command,
+    tells_origins=True,
     epilog=_EPILOG,
     short_help="Find what to leave in float.",
     params=[param for param in convert.params if param.name in _AS_IN_CONVERT],

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from quantcli._version import __version__
 from quantcli.algorithms.effort import EFFORTS
-from quantcli.config.recipe_file import Value, recipe_text
+from quantcli.config.recipe_file import recipe_text
+from quantcli.config.schema import Value
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.errors import UsageError
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable
