@@ -83,6 +83,20 @@ class LineProgress:
         return f" ({pace(rate)}{left})"
 
 
+class NamedProgress:
+    """Puts a name before every stage, where several jobs share one observer."""
+
+    def __init__(self, inner: Progress, name: str) -> None:
+        self._inner = inner
+        self._name = name
+        self.advance = inner.advance
+        self.finish = inner.finish
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Tell that ``stage`` begins."""
+        self._inner.start(f"{self._name}: {stage}", total)
+
+
 def pace(rate: float) -> str:
     """Steps per second: "0.42/s", "160/s", "1,090/s"."""
     return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"

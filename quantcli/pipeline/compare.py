@@ -12,7 +12,7 @@ from quantcli.data.labels import read_labels
 from quantcli.errors import RuntimeFailure, UsageError
 from quantcli.evaluate.checks import CheckOptions
 from quantcli.evaluate.compare import LatencyOptions, compare_models
-from quantcli.evaluate.gate_syntax import parse_gate
+from quantcli.evaluate.gate_syntax import Gate, parse_gate
 from quantcli.graph.metadata import provenance
 from quantcli.graph.model_io import load_model
 from quantcli.pipeline.metrics import open_metrics, truth_files
@@ -106,3 +106,13 @@ def _labels(request: CompareRequest, dataset: WatchedSamples | None) -> np.ndarr
     if request.data.samples is None:
         return read_labels(request.labels, length)
     return read_labels(request.labels, None)[:length]
+
+
+def gates_of(request: CompareRequest) -> tuple[Gate, ...]:
+    """The gates of a request; loads the user's metrics, because gates may name them.
+
+    Raises:
+        UsageError, DataError: A gate or a metric is wrong.
+    """
+    rows = open_metrics(request.metrics, request.data).rows
+    return tuple(parse_gate(text, rows) for text in request.gates)

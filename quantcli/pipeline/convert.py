@@ -53,7 +53,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     output = request.output or request.model.with_name(f"{request.model.stem}.int8.onnx")
     _check_request(request, output)
     parse_method(request.recipe.method)  # so that a wrong one is told before any work
-    saved = None if request.plan is None else _read_plan(request.plan)
+    saved = None if request.plan is None else read_plan(request.plan)
     source = load_float_model(
         request.model,
         request.recipe.target,
@@ -185,7 +185,12 @@ def _weight_bits(recipe: Recipe, saved: Plan | None) -> int:
 # Plan ---------------------------------------------------------------------------------------------------
 
 
-def _read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> Plan:
+    """The plan in a file.
+
+    Raises:
+        ConfigError: C103, it cannot be read, or is no plan.
+    """
     try:
         text = path.read_text("utf-8")
     except OSError as error:

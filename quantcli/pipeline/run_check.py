@@ -1,0 +1,71 @@
+"""``quantcli run --check``: make everything again in a folder of its own, and compare with what is there.
+
+Nothing is written beside the models. Bit by bit the same must be the statistics, the quantized model and the
+plan; of the report as JSON, all but what was timed. Other forms of the report follow from that one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from quantcli.pipeline.artefacts import difference
+from quantcli.pipeline.calibrate import calibrate
+from quantcli.pipeline.convert_or_rescue import convert_or_rescue
+from quantcli.pipeline.run import MEASURED, compare_for_run, convert_for_run, finding_of
+from quantcli.pipeline.run_types import Difference, Job, Outcome, Step, StepTaken
+from quantcli.pipeline.types import ConvertRequest
+from quantcli.progress import Progress
+
+
+def check_job(job: Job, progress: Progress) -> Outcome:
+    """Whether one model of a run reproduces, and the verdict on what was made again.
+
+    Where placement is measured, the plan that is there is followed, because a clock reproduces nothing; then the
+    plan itself is not judged.
+
+    Raises:
+        QuantcliError: As ``calibrate``, ``convert`` and ``compare`` raise.
+    """
+    with tempfile.TemporaryDirectory(prefix="quantcli-") as folder:
+        pairs: list[tuple[Path, Path]] = []
+
+        def twin(path: Path) -> Path:
+            """Where the second form of an artefact goes; the name stays, because reports hold it."""
+            place = Path(folder) / str(len(pairs)) / path.name
+            place.parent.mkdir()
+            pairs.append((path, place))
+            return place
+
+        conversion = job.convert
+        if job.calibrate is not None:
+            calibration = twin(job.outputs(Step.CALIBRATE)[0])
+            calibrate(replace(job.calibrate, output=calibration), progress)
+            conversion = replace(conversion, calibration=calibration)
+        output, plan = (twin(path) for path in job.outputs(Step.CONVERT))
+        conversion = replace(conversion, output=output, plan_out=plan)
+        reports = tuple(twin(path) for path in job.compare.reports if path.suffix == ".json")
+        notes = _convert(conversion, job.convert.plan_out, progress)
+        report = compare_for_run(replace(job.compare, quantized=output, reports=reports), plan, progress)
+        differences = tuple(
+            Difference(name=path.as_posix(), sentence=sentence)
+            for path, again in pairs
+            if (sentence := difference(path, again))
+        )
+    finding = finding_of(report)
+    return Outcome(
+        name=job.name,
+        finding=finding,
+        failed=bool(differences) or finding.status in job.failing,
+        steps=tuple(StepTaken(step=step, made=True, why="it is checked") for step in job.steps),
+        differences=differences,
+        report=report,
+        notes=tuple(dict.fromkeys((*notes, *report.notes))),
+    )
+
+
+def _convert(request: ConvertRequest, committed: Path | None, progress: Progress) -> tuple[str, ...]:
+    if request.placement != MEASURED or committed is None or not committed.is_file():
+        return convert_for_run(request, progress)
+    return convert_or_rescue(replace(request, plan=committed, placement=""), progress).notes
