@@ -18,8 +18,10 @@ from quantcli.cli.compare import compare
 from quantcli.cli.convert import convert
 from quantcli.cli.explain import explain
 from quantcli.cli.failures import EXIT_SIGPIPE, Terminated, failure_of, tell
+from quantcli.cli.init import init
 from quantcli.cli.inspect import inspect
 from quantcli.cli.report import report
+from quantcli.cli.run import run as run_command
 from quantcli.cli.screen import flush_output
 from quantcli.cli.settings import Settings, global_options
 from quantcli.cli.tune import tune
@@ -87,7 +89,7 @@ def cli() -> None:
     """Quantize float ONNX models to 8-bit integers, verify the result, and say why each node is where it is."""
 
 
-for _command in (calibrate, convert, compare, tune, report, inspect, explain):
+for _command in (calibrate, convert, compare, tune, run_command, init, report, inspect, explain):
     cli.add_command(_command)
 
 

@@ -8,7 +8,7 @@ from cli_fakes import conversion, invoke, replace_use_case, report
 
 from quantcli.cli.main import cli
 
-COMMANDS = ["calibrate", "convert", "compare", "report", "inspect", "explain"]
+COMMANDS = ["calibrate", "convert", "compare", "run", "init", "report", "inspect", "explain"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

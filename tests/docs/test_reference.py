@@ -19,7 +19,7 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("page", ["commands.md", "reasons.md"])
+@pytest.mark.parametrize("page", ["commands.md", "reasons.md", "config.md"])
 def test_the_page_has_not_drifted(page):
     fresh = generator().PAGES[page]()
     assert (DOCS / page).read_text("utf-8").split() == fresh.split(), "run: make docs"
