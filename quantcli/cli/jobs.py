@@ -129,9 +129,12 @@ def _place(error: QuantcliError, model: ModelSettings) -> str:
 def _contexts(config: Config, model: ModelSettings, settings: Settings) -> dict[str, click.Context]:
     """A parsed context for each step."""
     stated = {name: defaults_of(name, model.layer, Path()) for name in ("calibrate", "convert", "compare")}
-    observed = {name: value for name, value in stated["calibrate"].items() if name in SAMPLING_OPTIONS}
-    static = Setting(value="static", origin=BY_RUN)
-    stated["convert"] = {"placement": static, **observed, **stated["convert"]}
+    stated["convert"].setdefault("placement", Setting(value="static", origin=BY_RUN))
+    rounding = model.layer.sections.get("convert", {})
+    for key in model.layer.sections.get("calibrate", {}):
+        name = key.replace("-", "_")
+        if name in SAMPLING_OPTIONS and key not in rounding:  # against the samples that are calibrated on
+            stated["convert"][name] = stated["calibrate"][name]
     if "target" in stated["convert"]:
         stated["calibrate"].setdefault("target", stated["convert"]["target"])
     own = Settings(

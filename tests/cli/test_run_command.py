@@ -15,6 +15,11 @@ from cli_fakes import invoke
 from click.testing import Result
 from onnx import numpy_helper
 
+from quantcli.cli.jobs import make_jobs
+from quantcli.cli.sections import read_config, sections
+from quantcli.cli.settings import Settings
+from quantcli.config.models import expand_models
+
 CONFIG = """\
 data = "calib.npz"
 eval-data = "eval.npz"
@@ -284,6 +289,27 @@ def test_recipes_are_read(folder):
     told = invoke("run", "-v", "--dry-run", "--only", "a").stderr
     assert "convert: exclude      op:Gemm  (r.toml)" in told
     assert "convert: method       minmax  (quantcli.toml:8)" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "samples"),
+    [
+        ("[sampling]\nsamples = 9\n", (9, 9, 9)),
+        ("[sampling]\nsamples = 9\n[calibrate]\nsamples = 8\n", (8, 8, 9)),
+        ("[calibrate]\nsamples = 8\n[compare]\nsamples = 7\n", (8, 8, 7)),
+        ("[calibrate]\nsamples = 8\n[models.convert]\nsamples = 6\n", (8, 6, None)),
+    ],
+)
+def test_rounding_is_against_the_samples_of_calibration_unless_said_otherwise(folder, text, samples):
+    top, mark, rest = text.partition("[models")
+    entry = '[[models]]\npath = "nets/a.onnx"\ndata = "calib.npz"\n'
+    (folder / "quantcli.toml").write_text(top + entry + mark + rest)
+    config = read_config(Path("quantcli.toml"))
+    (planned,) = make_jobs(config, expand_models(config, sections()), Settings())
+    job = planned.job
+    assert job.calibrate is not None
+    assert (job.calibrate.data.samples, job.convert.data.samples) == samples[:2]
+    assert job.compare.data.samples == samples[2]
 
 
 @pytest.mark.parametrize(
