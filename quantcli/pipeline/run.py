@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from quantcli.calibration.estimators import parse_method
-from quantcli.errors import OutputError
+from quantcli.errors import OutputError, UsageError
+from quantcli.evaluate.gate_syntax import require_measurable
+from quantcli.evaluate.metric_table import Needs
 from quantcli.pipeline.calibrate import calibrate
 from quantcli.pipeline.compare import compare, gates_of
 from quantcli.pipeline.convert import read_plan
@@ -23,17 +25,29 @@ from quantcli.report.schema import Report
 
 MEASURED = "measured"
 
+_SIMPLE = (Needs.MODELS, Needs.DATA, Needs.LABELS, Needs.LATENCY)
+"""What gates may need and a request alone tells."""
+
 
 def check_job_request(job: Job) -> None:
     """Refuse what no model is needed for to know, before any work on any model.
 
     Raises:
-        UsageError: A gate or the form of a report is wrong.
+        UsageError: A gate or the form of a report is wrong, or asks for what is not measured (G104).
         ConfigError: A range method is wrong (K102).
     """
     check_report_forms(job.compare.reports)
     parse_method(job.convert.recipe.method)
-    gates_of(job.compare)
+    asked = job.compare
+    if asked.latency and not asked.data.specs:
+        raise UsageError("G104", "timing needs samples, and none are given", hint="add eval-data")
+    require_measurable(
+        [gate for gate in gates_of(asked) if gate.row.needs in _SIMPLE],
+        data=bool(asked.data.specs),
+        labels=asked.labels is not None,
+        latency=asked.latency,
+        synthetic=False,
+    )
 
 
 def run_job(job: Job, state: RunState, progress: Progress, *, force: bool = False) -> Outcome:

@@ -318,6 +318,8 @@ def test_rounding_is_against_the_samples_of_calibration_unless_said_otherwise(fo
         ('data = "calib.npz"\neval', "eval", "C204", "has no samples to calibrate on"),
         ("sqnr", "sqmr", "G101", "quantcli.toml:9: the gate 'sqmr>=10' asks for 'sqmr'"),
         ('effort = "fast"', 'method = "best"', "K102", "model 'a': "),
+        ('sqnr = ">=10"', 'accuracy = ">=0.5"', "G104", "quantcli.toml:9: the gate 'accuracy>=0.5' needs"),
+        ('eval-data = "eval.npz"\n', "compare = { latency = true }\n", "G104", "timing needs samples"),
         ('effort = "fast"', "bits = 3", "U102", "--bits 3 is not available"),
         ('effort = "fast"', "threads = 0", "C203", "quantcli.toml:6: 'threads'"),
         ('effort = "fast"', 'efort = "fast"', "C202", "did you mean 'effort'"),
