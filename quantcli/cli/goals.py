@@ -53,11 +53,13 @@ def goal_gates(context: click.Context, shared: dict[str, Any]) -> tuple[str, ...
     Raises:
         UsageError: U101 or U105, something that a target needs is missing, or makes it senseless.
     """
-    found = typed(context, _GOALS)
+    found = [f"--{name.replace('_', '-')}" for name in _GOALS if shared[name] is not None]
     if not found:
         refuse_without(context, ("labels", "labels_output"), "--target-drop")
         return ()
     for name in ("plan", "dry_run"):
+        if context.params[name] and not typed(context, _GOALS):
+            return ()  # variables and files are meant for many calls
         if context.params[name]:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError("U105", f"{found[0]} searches for a plan, and {flag} leaves no room for that")

@@ -6,8 +6,9 @@ Nothing about an option is said twice: a section gives the defaults of a command
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from quantcli.cli.calibrate import calibrate_request
 from quantcli.cli.compare import compare_request
 from quantcli.cli.convert import convert_request
 from quantcli.cli.failures import failure_of
+from quantcli.cli.goals import goal_gates
 from quantcli.cli.options import SAMPLING_OPTIONS
 from quantcli.cli.origins import GIVEN, origin_lines, value_text
 from quantcli.cli.sections import FILE_PART, PER_CALL, configured, defaults_of, install, is_file
@@ -100,12 +102,18 @@ def make_job(config: Config, model: ModelSettings, settings: Settings) -> Planne
     }
     merged = {name: value for name, value in parameters[Step.CALIBRATE].items() if name != "merge"}
     undecided = parameters[Step.COMPARE].get("undecided") == "fail"
+    goal = goal_gates(steps[Step.CONVERT], parameters[Step.CONVERT])
+    compare = compare_request(steps[Step.COMPARE], **judged)
+    compare = replace(compare, gates=_with_goal(compare.gates, goal))
+    options = {step: _options(step, parameters[step]) for step in Step}
+    options[Step.COMPARE]["gate"] = value_text(compare.gates)
     job = Job(
         name=model.name,
         calibrate=calibrate_request(**merged) if "data" in given else None,
         convert=request,
-        compare=compare_request(steps[Step.COMPARE], **judged),
-        options={step: _options(step, parameters[step]) for step in Step},
+        compare=compare,
+        goal=goal,
+        options=options,
         files={step: tuple(_files(context)) for step, context in steps.items()},
         failing=("fail", "undecided") if undecided else ("fail",),
     )
@@ -116,6 +124,16 @@ def make_job(config: Config, model: ModelSettings, settings: Settings) -> Planne
         raise type(error)(error.code, message, hint=error.hint) from error
     origins = tuple(f"{step}: {line}" for step, context in steps.items() for line in origin_lines(context))
     return PlannedJob(job=job, origins=origins)
+
+
+def _with_goal(gates: Sequence[str], goal: Sequence[str]) -> tuple[str, ...]:
+    """The gates, and those of a target whose metric none of them judges: what convert aims at, compare holds."""
+    judged = {_metric_of(gate) for gate in gates}
+    return (*gates, *(gate for gate in goal if _metric_of(gate) not in judged))
+
+
+def _metric_of(gate: str) -> str:
+    return re.split("[<>=]", gate, maxsplit=1)[0].strip()
 
 
 def _place(error: QuantcliError, model: ModelSettings) -> str:
@@ -144,7 +162,9 @@ def _contexts(config: Config, model: ModelSettings, settings: Settings) -> dict[
         no_color=settings.no_color,
     )
     found = {}
-    for name, arguments in _command_lines(model).items():
+    for name, arguments in _command_lines(
+        model, judged={"target_sqnr", "target_drop"} & stated["convert"].keys() != set()
+    ).items():
         context = _parsed(name, arguments, stated[name], own)
         context.meta[GIVEN] = {
             str(param.name): _origin(model, name, str(param.name)) for param in context.command.params
@@ -153,20 +173,28 @@ def _contexts(config: Config, model: ModelSettings, settings: Settings) -> dict[
     return found
 
 
-def _command_lines(model: ModelSettings) -> dict[str, list[str]]:
-    """What stands on the command line of each step: all that a section cannot say."""
+def _command_lines(model: ModelSettings, *, judged: bool) -> dict[str, list[str]]:
+    """What stands on the command line of each step: all that a section cannot say.
+
+    With ``judged``, convert has a target, which is held against the samples of evaluation and their labels.
+    """
     path, calibration, output = str(model.path), str(model.calibration), str(model.output)
     data = _repeated("--data", _texts(model, "data"))
+    labels = [
+        *_repeated("--labels", _texts(model, "labels")),
+        *_repeated("--labels-output", _texts(model, "labels-output")),
+    ]
+    truth = [*_repeated("--eval-data", _texts(model, "eval-data")), *labels]
     return {
         "calibrate": [*data, "-o", calibration, "-f", "--", path],
         "convert": [
             *data,
+            *(truth if judged else []),
             *("--calibration", calibration, "-o", output, "--plan-out", str(model.plan), "-f", "--", path),
         ],
         "compare": [
             *_repeated("--data", _texts(model, "eval-data")),
-            *_repeated("--labels", _texts(model, "labels")),
-            *_repeated("--labels-output", _texts(model, "labels-output")),
+            *labels,
             *_repeated("--gate", model.layer.expressions),
             *_repeated("--report", [str(path) for path in model.reports]),
             *("-f", "--", path, output),

@@ -27,7 +27,6 @@ SAMPLING = "sampling"
 PER_CALL = frozenset({
     "data", "eval_data", "labels", "labels_output", "calibration", "output", "plan", "plan_out", "report", "gate",
     "state", "dry_run", "merge", "exit_zero", "json", "force", "verbose", "quiet", "no_color", "config",
-    "target_sqnr", "target_drop",
 })  # fmt: skip
 """Names of values that are about one call, so that no section gives them."""
 

@@ -12,18 +12,18 @@ from quantcli.evaluate.gate_syntax import require_measurable
 from quantcli.evaluate.metric_table import Needs
 from quantcli.pipeline.calibrate import calibrate
 from quantcli.pipeline.compare import compare, gates_of
-from quantcli.pipeline.convert import read_plan
+from quantcli.pipeline.convert import convert, read_plan
 from quantcli.pipeline.convert_or_rescue import convert_or_rescue
 from quantcli.pipeline.reporting import check_report_forms, coverage, write_reports
 from quantcli.pipeline.run_digests import MISSING, step_inputs, step_outputs
 from quantcli.pipeline.run_state import Record, RunState, why_stale
 from quantcli.pipeline.run_types import Finding, Job, Outcome, Step, StepTaken
-from quantcli.pipeline.types import CompareRequest, ConvertRequest
+from quantcli.pipeline.tune import convert_to_target
+from quantcli.pipeline.tune_types import TuneOptions, TuneRequest
+from quantcli.pipeline.types import CompareRequest, ConvertRequest, DataOptions
 from quantcli.progress import Progress
 from quantcli.report import format as fmt
 from quantcli.report.schema import Report
-
-MEASURED = "measured"
 
 _SIMPLE = (Needs.MODELS, Needs.DATA, Needs.LABELS, Needs.LATENCY)
 """What gates may need and a request alone tells."""
@@ -77,7 +77,7 @@ def run_job(job: Job, state: RunState, progress: Progress, *, force: bool = Fals
             assert job.calibrate is not None
             notes += calibrate(job.calibrate, progress).notes
         elif step is Step.CONVERT:
-            notes += convert_for_run(job.convert, progress)
+            notes += convert_for_run(job, progress)
         else:
             report = compare_for_run(job.compare, _plan_of(job), progress)
             finding = finding_of(report)
@@ -137,16 +137,32 @@ def _plan_of(job: Job) -> Path:
     return job.convert.plan_out
 
 
-def convert_for_run(request: ConvertRequest, progress: Progress) -> tuple[str, ...]:
-    """Convert, and where placement is measured, convert again by the plan that was found.
+def convert_for_run(job: Job, progress: Progress) -> tuple[str, ...]:
+    """Convert, and where a clock had a say, convert again by the plan that was found.
 
-    What is written then follows from the plan file alone, whatever the clock said: anyone can make it again.
+    What is written then follows from the plan file alone: anyone can make it again.
     """
-    found = convert_or_rescue(request, progress)
-    if request.placement != MEASURED:
+    request = job.convert
+    if job.goal:
+        tuned = TuneRequest(
+            conversion=request,
+            options=TuneOptions(gates=job.goal, survey=False),
+            labels=job.compare.labels,
+            labels_output=job.compare.labels_output,
+        )
+        found, _ = convert_to_target(tuned, progress)
+    else:
+        found = convert_or_rescue(request, progress)
+    if not job.by_plan:
         return found.notes
-    planned = replace(request, plan=request.plan_out, plan_out=None, placement="")
-    return (*found.notes, *convert_or_rescue(planned, progress).notes)
+    return (*found.notes, *convert_by_plan(request, _plan_of(job), progress))
+
+
+def convert_by_plan(request: ConvertRequest, plan: Path, progress: Progress) -> tuple[str, ...]:
+    """Convert by a plan that is there."""
+    plan_out = None if request.plan_out == plan else request.plan_out
+    planned = replace(request, plan=plan, plan_out=plan_out, placement="", eval_data=DataOptions())
+    return convert(planned, progress).notes
 
 
 def compare_for_run(request: CompareRequest, plan: Path, progress: Progress) -> Report:

@@ -12,18 +12,16 @@ from pathlib import Path
 
 from quantcli.pipeline.artefacts import difference
 from quantcli.pipeline.calibrate import calibrate
-from quantcli.pipeline.convert_or_rescue import convert_or_rescue
-from quantcli.pipeline.run import MEASURED, compare_for_run, convert_for_run, finding_of
+from quantcli.pipeline.run import compare_for_run, convert_by_plan, convert_for_run, finding_of
 from quantcli.pipeline.run_types import Difference, Job, Outcome, Step, StepTaken
-from quantcli.pipeline.types import ConvertRequest
 from quantcli.progress import Progress
 
 
 def check_job(job: Job, progress: Progress) -> Outcome:
     """Whether one model of a run reproduces, and the verdict on what was made again.
 
-    Where placement is measured, the plan that is there is followed, because a clock reproduces nothing; then the
-    plan itself is not judged.
+    Where times that were measured had a say, the plan that is there is followed, because a clock reproduces
+    nothing; then the plan itself is not judged.
 
     Raises:
         QuantcliError: As ``calibrate``, ``convert`` and ``compare`` raise.
@@ -46,7 +44,11 @@ def check_job(job: Job, progress: Progress) -> Outcome:
         output, plan = (twin(path) for path in job.outputs(Step.CONVERT))
         conversion = replace(conversion, output=output, plan_out=plan)
         reports = tuple(twin(path) for path in job.compare.reports if path.suffix == ".json")
-        notes = _convert(conversion, job.convert.plan_out, progress)
+        committed = job.convert.plan_out
+        if job.by_plan and committed is not None and committed.is_file():
+            notes = convert_by_plan(conversion, committed, progress)
+        else:
+            notes = convert_for_run(replace(job, convert=conversion), progress)
         report = compare_for_run(replace(job.compare, quantized=output, reports=reports), plan, progress)
         differences = tuple(
             Difference(name=path.as_posix(), sentence=sentence)
@@ -63,9 +65,3 @@ def check_job(job: Job, progress: Progress) -> Outcome:
         report=report,
         notes=tuple(dict.fromkeys((*notes, *report.notes))),
     )
-
-
-def _convert(request: ConvertRequest, committed: Path | None, progress: Progress) -> tuple[str, ...]:
-    if request.placement != MEASURED or committed is None or not committed.is_file():
-        return convert_for_run(request, progress)
-    return convert_or_rescue(replace(request, plan=committed, placement=""), progress).notes

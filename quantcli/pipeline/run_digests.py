@@ -43,6 +43,8 @@ def step_inputs(job: Job, step: Step) -> dict[str, str]:
         assert job.convert.calibration is not None
         found["calibration"] = file_digest(job.convert.calibration)
         found |= data_digests(job.convert.data, job.convert.model, job.convert.run)
+        evaluated = data_digests(job.convert.eval_data, job.convert.model, job.convert.run)
+        found |= {f"evaluation {name}": text for name, text in evaluated.items()}
     else:
         found["quantized model"] = model_file_digest(job.compare.quantized)
         found |= data_digests(job.compare.data, job.convert.model, job.compare.run)

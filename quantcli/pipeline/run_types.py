@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quantcli.algorithms.effort import EFFORTS
 from quantcli.pipeline.types import CalibrateRequest, CompareRequest, ConvertRequest
 from quantcli.report.schema import VerdictStatus
 
@@ -32,6 +33,7 @@ class Job:
         calibrate: With its output; None where a calibration is given that the run does not make.
         convert: With its calibration, output and plan_out; its ``placement`` is "measured" or "static".
         compare: With its reports.
+        goal: Gates that convert leaves tensors in float for, as ``convert --target-sqnr`` does.
         options: By step, what else decides the result: names and values of options.
         files: By step, files that options name.
         failing: Verdicts that are a failure.
@@ -41,9 +43,16 @@ class Job:
     calibrate: CalibrateRequest | None
     convert: ConvertRequest
     compare: CompareRequest
+    goal: tuple[str, ...] = ()
     options: Mapping[Step, Mapping[str, str]] = field(default_factory=dict)
     files: Mapping[Step, tuple[Path, ...]] = field(default_factory=dict)
     failing: tuple[VerdictStatus, ...] = ("fail",)
+
+    @property
+    def by_plan(self) -> bool:
+        """Whether times measured on this machine may decide what is made, so that only its plan reproduces it."""
+        searches = EFFORTS[self.convert.effort].rescue_db is not None
+        return self.convert.placement == "measured" or bool(self.goal) or searches
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -68,6 +69,16 @@ def test_a_recipe_flag_is_stronger_than_the_file(convert):
 def test_values_with_placeholders_are_for_models_of_a_run(convert):
     invoke("convert", "m.onnx", "--data", "d")
     assert convert.request.mask is None
+
+
+def test_a_target_of_the_file_is_aimed_at_except_where_nothing_is_searched(convert, monkeypatch):
+    Path("quantcli.toml").write_text("[convert]\ntarget-sqnr = 30\n")
+    spy = replace_use_case(monkeypatch, "tune", lambda *_: (conversion(), SimpleNamespace(reached=False)),
+        names=("convert_to_target",))  # fmt: skip
+    assert invoke("convert", "m.onnx", "--data", "d").exit_code == 1
+    assert spy["convert_to_target"].request.options.gates == ("sqnr>=30.0",)
+    assert invoke("convert", "m.onnx", "--data", "d", "--plan", "p.json").exit_code == 0
+    assert convert.request.plan == Path("p.json")
 
 
 def test_gates_of_the_file_are_those_of_compare_where_none_is_given(monkeypatch):

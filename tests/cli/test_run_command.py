@@ -395,6 +395,22 @@ def test_made_up_samples_are_marked(folder):
     assert "a  data SYNTHETIC, SQNR" in invoke("run", "--only", "a").stdout
 
 
+def test_a_target_is_a_gate_and_its_plan_is_followed_by_the_check(folder):
+    change(folder, 'effort = "fast"', 'effort = "fast"\ntarget-sqnr = 45')
+    change(folder, '[gates]\nsqnr = ">=10"\n', "")
+    result = invoke("run", "--only", "a")
+    told = json.loads((folder / "reports/a.json").read_text())
+    assert [gate["expression"] for gate in told["gates"]] == ["sqnr>=45.0"]
+    assert "tensors are left in float for the target" in result.stderr
+    assert result.exit_code == (0 if told["gates"][0]["status"] == "pass" else 1)
+    assert "reproduces" not in invoke("run", "--check", "--only", "a").stdout
+    change(folder, "target-sqnr = 45", "target-sqnr = 46")
+    assert steps("--dry-run", "--only", "a")["a"][1:] == [
+        (True, "target-sqnr changed from 45.0 to 46.0"),
+        (True, "gate changed from sqnr>=45.0 to sqnr>=46.0"),
+    ]
+
+
 def test_statistics_that_are_there_are_used_without_samples(folder):
     invoke("calibrate", "nets/a.onnx", "--data", "calib.npz", "-o", "mine.calib")
     change(folder, 'data = "calib.npz"\neval', 'calibration = "mine.calib"\neval')
