@@ -56,7 +56,8 @@ class ModelSettings:
 def expand_models(config: Config, sections: Sequence[Section]) -> tuple[ModelSettings, ...]:
     """The models of a configuration, in the order in which its entries find them; a glob finds in order of names.
 
-    What the configuration itself writes is no model. Names count from the folder in which the process works,
+    What the configuration itself writes is no model for a glob, nor is what convert makes of a model by default.
+    Names count from the folder in which the process works,
     so that has to be the one of the file.
 
     Raises:
@@ -90,6 +91,7 @@ def expand_models(config: Config, sections: Sequence[Section]) -> tuple[ModelSet
         except ConfigError as error:
             problems.append(error)
     made = {model.output for model in models}
+    made |= {model.path.with_name(f"{model.path.stem}.int8.onnx") for model in models}  # of a single convert
     kept = tuple(model for model in models if model.path in literal or model.path not in made)
     raise_problems([*problems, *_clashes(kept)], config.path.name)
     return kept

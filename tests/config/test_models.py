@@ -34,6 +34,11 @@ def test_a_glob_finds_models_by_name_and_not_what_is_made_of_them(models):
     assert [model.name for model in models('[[models]]\npath = "nets/*.onnx"\n')] == ["a", "b"]
 
 
+def test_neither_does_it_find_what_a_single_convert_has_made(models):
+    text = '[[models]]\npath = "nets/*.onnx"\noutput = "out/{name}.onnx"\n'
+    assert [model.name for model in models(text)] == ["a", "b"]
+
+
 def test_a_made_model_is_taken_where_it_is_named(models):
     found = models('[[models]]\npath = "nets/a.onnx"\n[[models]]\npath = "nets/a.int8.onnx"\n')
     assert [model.name for model in found] == ["a", "a.int8"]
