@@ -176,6 +176,9 @@ ERROR_CODES: dict[str, str] = {
     "G104": "A gate needs a measurement that was not asked for: samples, labels or timing.",
     "G105": "Accuracy was asked for on made-up samples, where it means nothing.",
     "G106": "A gate or an option names an output that the model does not have.",
+    "G111": "Several gates or allowed regressions are wrong; all of them are listed.",
+    "G112": "An allowed regression does not parse; its form is [OUTPUT.]METRIC=AMOUNT[UNIT][:warn] or METRIC=off, "
+    "for example 'sqnr=1dB' or 'accuracy=0.5pp:warn'.",
     "G201": "The two models do not have the same inputs, so they cannot be compared on the same samples.",
     "G202": "The outputs of the two models cannot be matched, or none of them can be compared.",
     "G107": "A task does not parse; its form is NAME?option=value&..., for example "
@@ -187,6 +190,9 @@ ERROR_CODES: dict[str, str] = {
     "G203": "The labels fit no output of the model, or hold classes that the output does not have.",
     "G204": "A timing needs more repetitions.",
     "G301": "The file is not a quantcli report, or is one of another schema version.",
+    "G302": "Nothing in the baseline can be held against the comparison: it is about another model, or measured "
+    "something else.",
+    "G303": "A regression is allowed of something that the baseline or the new report did not measure.",
     # R: run time --------------------------------------------------------------------------------
     "R101": "onnxruntime refuses to load the model.",
     "R102": "onnxruntime loaded the model, but running it failed.",

@@ -14,6 +14,7 @@ import numpy as np
 from quantcli._version import __version__
 from quantcli.errors import RuntimeFailure, UsageError
 from quantcli.evaluate.checks import CheckOptions, run_checks
+from quantcli.evaluate.gate_list import each, parse_gates
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable, require_outputs
 from quantcli.evaluate.gates import evaluate_gates, verdict
 from quantcli.evaluate.matching import match_outputs
@@ -95,7 +96,7 @@ def compare_models(
         RuntimeFailure: onnxruntime does not load or run a model (R1xx).
     """
     metrics = metrics or MetricOptions()
-    parsed = tuple(gate if isinstance(gate, Gate) else parse_gate(gate, metrics.rows) for gate in gates)
+    parsed = parse_gates(gates, lambda text: parse_gate(text, metrics.rows))
     _check_request(parsed, dataset, labels, latency, metrics, checks)
     views = (read_view(original), read_view(quantized))
     facts = (
@@ -145,14 +146,9 @@ def _check_request(
 ) -> None:
     """Refuse what cannot be measured before anything is read."""
     synthetic = dataset is not None and dataset.synthetic
-    require_measurable(
-        gates,
-        data=dataset is not None,
-        labels=labels is not None,
-        latency=latency is not None,
-        synthetic=synthetic,
-        more=(*metrics.needs, *(() if checks is None else checks.gives)),
-    )
+    present = {"data": dataset is not None, "labels": labels is not None, "latency": latency is not None}
+    more = (*metrics.needs, *(() if checks is None else checks.gives))
+    each(gates, lambda gate: require_measurable([gate], **present, synthetic=synthetic, more=more))
     metrics.check(data=dataset is not None, labels=labels is not None, synthetic=synthetic)
     memory = checks is not None and checks.memory
     for given, what in (
@@ -185,7 +181,7 @@ def _with_runs(
     """The report with everything that comes from running the models."""
     sessions = (_open(paths[0], threads), _open(paths[1], threads))
     matched = match_outputs(sessions[0].outputs, sessions[1].outputs)
-    require_outputs(gates, [name for name, _ in matched.pairs])
+    each(gates, lambda gate: require_outputs([gate], [name for name, _ in matched.pairs]))
     found = compare_outputs(
         *sessions,
         dataset,

@@ -12,7 +12,8 @@ from quantcli.config.recipe_file import recipe_text
 from quantcli.config.schema import Value
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.errors import UsageError
-from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable
+from quantcli.evaluate.gate_list import parse_gates
+from quantcli.evaluate.gate_syntax import Gate, require_measurable
 from quantcli.pipeline.convert import convert, possible_recipe
 from quantcli.pipeline.evaluation import Evaluation, open_evaluation
 from quantcli.pipeline.float_tensors import FloatTensorSearch, steering
@@ -121,7 +122,7 @@ def search(
     Raises:
         As ``tune``.
     """
-    gates = tuple(parse_gate(text) for text in request.options.gates)
+    gates = parse_gates(request.options.gates)
     check_gates(gates)
     asked = request.conversion
     source = load_for_recipe(asked.model, asked.recipe, opset=asked.opset, threads=asked.run.threads)
