@@ -28,7 +28,14 @@ from quantcli.cli.progress import show_progress
 from quantcli.cli.reproduce import command_line
 from quantcli.cli.screen import screen_of
 from quantcli.cli.settings import global_options, settings_of
-from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK
+from quantcli.cli.verdict_options import (
+    VERDICT,
+    baseline_options,
+    baseline_values,
+    exit_code_of,
+    tell_undecided,
+    undecided_option,
+)
 
 if TYPE_CHECKING:
     from quantcli.pipeline.types import CompareRequest
@@ -38,6 +45,8 @@ Examples:
   quantcli compare model.onnx model.int8.onnx
   quantcli compare model.onnx model.int8.onnx --data eval.npz --labels eval_labels.npy \\
       --gate 'accuracy_drop<=1pp' --gate 'sqnr>=20:warn' --report report.md --report report.json
+  quantcli compare model.onnx model.int8.onnx --data eval.npz --baseline released.json \
+      --allow-regression 'sqnr=1dB' --undecided fail
 """
 
 
@@ -64,11 +73,13 @@ Examples:
     "--gate",
     multiple=True,
     metavar="EXPR",
-    section="Verdict",
+    section=VERDICT,
     help="A condition such as 'sqnr>=25', 'accuracy_drop<=1pp', 'logits.cosine>=0.999:warn'; a failed one "
     "gives exit code 1. Metrics: quantcli explain. Repeatable.",
 )
-@option("--exit-zero", is_flag=True, section="Verdict", help="Exit with 0 although a gate failed.")
+@baseline_options()
+@undecided_option()
+@option("--exit-zero", is_flag=True, section=VERDICT, help="Exit with 0 although a gate failed.")
 @option("--latency", is_flag=True, section=RUNNING, help="Time both models, in turns.")
 @option(
     "--repeats",
@@ -98,7 +109,7 @@ Examples:
 @force_option()
 @global_options
 @click.pass_context
-def compare(context: click.Context, /, exit_zero: bool, **options: Any) -> int:
+def compare(context: click.Context, /, undecided: str, exit_zero: bool, **options: Any) -> int:
     """Compare a quantized model with its float original: size, structure, weights, outputs, accuracy, time.
 
     Any two ONNX models with the same inputs will do, also those made by other tools.
@@ -118,7 +129,9 @@ def compare(context: click.Context, /, exit_zero: bool, **options: Any) -> int:
         from quantcli.report.terminal import render_terminal
 
         render_terminal(found, screen.console, verbose=settings.verbose)
-    return EXIT_GATE_FAILED if found.verdict.status == "fail" and not exit_zero else EXIT_OK
+    status = found.verdict.status
+    tell_undecided(screen, status, undecided=undecided, exit_zero=exit_zero)
+    return exit_code_of(status, undecided=undecided, exit_zero=exit_zero)
 
 
 def compare_request(
@@ -160,6 +173,7 @@ def compare_request(
         labels_output=labels_output,
         metrics=metric_request(shared),
         gates=gate,
+        **baseline_values(context, shared),
         latency=latency,
         repeats=repeats,
         checks=checks,

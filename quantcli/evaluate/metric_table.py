@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from quantcli.evaluate.allowance import Allowance, Measure, usual_allowance
+
 _INF = float("inf")
 
 
@@ -46,6 +48,7 @@ class Metric:
         low: Smallest limit that makes sense.
         high: Largest.
         strict: Whether ``low`` and ``high`` themselves make no sense.
+        allow: How much worse than a baseline it may be; None for what is usual for its unit.
     """
 
     name: str
@@ -58,6 +61,12 @@ class Metric:
     low: float = -_INF
     high: float = _INF
     strict: bool = False
+    allow: Allowance | None = None
+
+    @property
+    def allowance(self) -> Allowance:
+        """How much worse than a baseline it may be."""
+        return self.allow or usual_allowance(self.unit)
 
 
 _PERCENT = {"%": 0.01}
@@ -113,6 +122,7 @@ _ROWS = (
         per_output=True,
         low=-1.0,
         high=1.0,
+        allow=Allowance(amount=0.12, measure=Measure.DISTANCE),
     ),
     Metric(
         name="cosine_min",
@@ -122,6 +132,7 @@ _ROWS = (
         per_output=True,
         low=-1.0,
         high=1.0,
+        allow=Allowance(amount=0.25, measure=Measure.DISTANCE, named_only=True),
     ),
     Metric(
         name="cosine_global",
@@ -131,6 +142,7 @@ _ROWS = (
         per_output=True,
         low=-1.0,
         high=1.0,
+        allow=Allowance(amount=0.12, measure=Measure.DISTANCE, named_only=True),
     ),
     Metric(
         name="rmse",
@@ -139,6 +151,7 @@ _ROWS = (
         needs=Needs.DATA,
         per_output=True,
         low=0.0,
+        allow=Allowance(amount=0.06, measure=Measure.SHARE, named_only=True),
     ),
     Metric(
         name="max_abs",
@@ -147,6 +160,7 @@ _ROWS = (
         needs=Needs.DATA,
         per_output=True,
         low=0.0,
+        allow=Allowance(amount=0.25, measure=Measure.SHARE, named_only=True),
     ),
     Metric(
         name="top1_agreement",
@@ -166,6 +180,7 @@ _ROWS = (
         needs=Needs.DATA,
         per_output=True,
         low=0.0,
+        allow=Allowance(amount=0.0),
     ),
     Metric(
         name="accuracy",
@@ -232,6 +247,7 @@ _ROWS = (
         unit="×",
         units={"x": 1.0, **_PERCENT},
         low=0.0,
+        allow=Allowance(amount=0.01, measure=Measure.SHARE),
     ),
     Metric(
         name="latency_ratio",
@@ -248,6 +264,7 @@ _ROWS = (
         better=Better.LOWER,
         needs=Needs.MODELS,
         low=0.0,
+        allow=Allowance(amount=0.0),
     ),
     Metric(
         name="quantized_nodes",
@@ -256,6 +273,7 @@ _ROWS = (
         better=Better.HIGHER,
         needs=Needs.MODELS,
         low=0.0,
+        allow=Allowance(amount=0.0),
     ),
     Metric(
         name="weight_sqnr",
@@ -264,6 +282,7 @@ _ROWS = (
         needs=Needs.MODELS,
         unit="dB",
         units={"dB": 1.0, "db": 1.0},
+        allow=Allowance(amount=0.5, named_only=True),
     ),
 )
 

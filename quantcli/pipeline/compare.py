@@ -10,11 +10,14 @@ import numpy as np
 from quantcli.data.base import InputSpec
 from quantcli.data.labels import read_labels
 from quantcli.errors import RuntimeFailure, UsageError
+from quantcli.evaluate.baseline import hold_against
 from quantcli.evaluate.checks import CheckOptions
 from quantcli.evaluate.compare import LatencyOptions, compare_models
+from quantcli.evaluate.gate_list import parse_gates
 from quantcli.evaluate.gate_syntax import Gate, parse_gate
 from quantcli.graph.metadata import provenance
 from quantcli.graph.model_io import load_model
+from quantcli.pipeline.baseline import read_baseline
 from quantcli.pipeline.metrics import open_metrics, truth_files
 from quantcli.pipeline.reporting import check_report_forms, write_reports
 from quantcli.pipeline.samples import WatchedSamples, open_samples
@@ -34,9 +37,10 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         OutputError: A report file must not or cannot be written.
     """
     metrics = open_metrics(request.metrics, request.data)
-    gates = tuple(parse_gate(text, metrics.rows) for text in request.gates)
+    gates = parse_gates(request.gates, lambda text: parse_gate(text, metrics.rows))
+    earlier = None if request.baseline is None else read_baseline(request)
     check_report_forms(request.reports)
-    inputs = [request.original, request.quantized, request.labels, *data_files(request.data)]
+    inputs = [request.original, request.quantized, request.labels, request.baseline, *data_files(request.data)]
     inputs += truth_files(request.metrics)
     check_outputs(request.reports, request.overwrite, inputs=inputs)
     dataset = None
@@ -61,6 +65,8 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
     )
     if dataset is not None:
         report = _with_fingerprint(report, dataset.fingerprint.hexdigest(), request.quantized)
+    if earlier is not None:
+        report = hold_against(report, earlier)
     write_reports(report, request.reports, overwrite=request.overwrite)
     return report
 
@@ -115,4 +121,4 @@ def gates_of(request: CompareRequest) -> tuple[Gate, ...]:
         UsageError, DataError: A gate or a metric is wrong.
     """
     rows = open_metrics(request.metrics, request.data).rows
-    return tuple(parse_gate(text, rows) for text in request.gates)
+    return parse_gates(request.gates, lambda text: parse_gate(text, rows))

@@ -71,6 +71,9 @@ def convert_report(
         progress=progress,
     )
     notes = [*source.notes, *report.notes]
+    facts = report.data
+    if dataset is not None and facts is not None:
+        facts = dataclasses.replace(facts, fingerprint=dataset.fingerprint.hexdigest())
     if dataset is not None and request.eval_data.specs:
         common = dataset.fingerprint.digests.overlap(calibrated)
         if common:
@@ -79,6 +82,7 @@ def convert_report(
         report,
         coverage=coverage(plan),
         kernels=kernel_facts(plan, kernels),
+        data=facts,
         notes=tuple(notes),
     )
 

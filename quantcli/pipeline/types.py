@@ -232,6 +232,8 @@ class CompareRequest:
         labels_output: Output that the labels belong to; None to choose.
         metrics: What else to measure of the outputs.
         gates: Gate expressions.
+        baseline: Report of an earlier comparison (JSON) that this one is held against.
+        allow_regression: How much worse than it single metrics may be: "sqnr=1dB".
         latency: Measure the latency ratio.
         repeats: Pairs of timed runs.
         checks: Look at kernels, fusions, shares of the error and CPUs without VNNI.
@@ -249,6 +251,8 @@ class CompareRequest:
     labels_output: str | None = None
     metrics: MetricRequest = field(default_factory=MetricRequest)
     gates: tuple[str, ...] = ()
+    baseline: Path | None = None
+    allow_regression: tuple[str, ...] = ()
     latency: bool = False
     repeats: int = 50
     checks: bool = True

@@ -65,6 +65,39 @@ def test_one_means_that_a_gate_failed(monkeypatch, status, exit_code):
     assert "a sentence" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("status", "choice", "exit_code"),
+    [("undecided", "fail", 1), ("undecided", "pass", 0), ("pass", "fail", 0), ("no-gates", "fail", 0)],
+)
+def test_an_undecided_gate_fails_only_where_that_was_asked(monkeypatch, status, choice, exit_code):
+    replace_use_case(monkeypatch, "compare", report(status))
+    result = invoke(*MODELS, "--undecided", choice)
+    assert result.exit_code == exit_code
+    assert ("undecided" in result.stderr) == (status == "undecided")
+
+
+def test_exit_zero_is_stronger_than_undecided_gates(monkeypatch):
+    replace_use_case(monkeypatch, "compare", report("undecided"))
+    result = invoke(*MODELS, "--undecided", "fail", "--exit-zero")
+    assert result.exit_code == 0
+    assert "gives exit code 1" not in result.stderr
+
+
+def test_the_baseline_reaches_the_request(spy):
+    result = invoke(
+        *MODELS, "--baseline", "b.json", "--allow-regression", "sqnr=1dB", "--allow-regression", "x=off"
+    )
+    assert result.exit_code == 0, result.output
+    assert spy.request.baseline == Path("b.json")
+    assert spy.request.allow_regression == ("sqnr=1dB", "x=off")
+
+
+def test_an_allowed_regression_needs_a_baseline(spy):
+    result = invoke(*MODELS, "--allow-regression", "sqnr=1dB")
+    assert result.exit_code == 2
+    assert "has no effect without --baseline" in result.stderr
+
+
 def test_exit_zero_only_reports(monkeypatch):
     replace_use_case(monkeypatch, "compare", report("fail"))
     assert invoke(*MODELS, "--exit-zero").exit_code == 0

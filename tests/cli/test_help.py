@@ -22,7 +22,7 @@ def test_commands_are_listed_in_the_order_of_work():
 
 def test_only_commands_of_this_release_are_mentioned():
     texts = [invoke("--help").stdout, *(invoke(name, "--help").stdout for name in COMMANDS)]
-    later = re.compile(r"quantcli (analyze)\b|--dynamic|--weight-only|--baseline")
+    later = re.compile(r"quantcli (analyze)\b|--dynamic|--weight-only")
     assert not any(later.search(text) for text in texts)
 
 
