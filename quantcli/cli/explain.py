@@ -30,7 +30,9 @@ def _topics(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]
 @global_options
 @click.pass_context
 def explain(context: click.Context, /, topic: str | None) -> None:
-    """Explain a code of an error or reason, or target:NAME, method:NAME, op:TYPE, gate:METRIC.
+    """Explain a code of an error or reason, or target:NAME, method:NAME, op:TYPE, gate:METRIC, exit:CODE.
+
+    finding:NAME and cause:NAME are the words that reports use for what is wrong with a layer.
 
     Without a topic, list them; with -v, what each one says.
     """

@@ -6,8 +6,12 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from quantcli.errors import ERROR_CODES, UsageError
+
+if TYPE_CHECKING:
+    from quantcli.cli.finding_guide import Meaning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,9 @@ ERRORS = "Errors"
 TARGET_GROUP = "Targets"
 METHOD_GROUP = "Range methods"
 METRIC_GROUP = "Metrics of gates"
+EXIT_GROUP = "Exit codes"
+FINDING_GROUP = "What is wrong with a layer"
+CAUSE_GROUP = "Why a layer is sensitive"
 TASK_GROUP = "Tasks"
 OPERATOR_GROUP = "Operators"
 
@@ -69,15 +76,38 @@ def find_topic(text: str) -> Topic:
 
 
 def _reasons() -> Iterator[Topic]:
+    from quantcli.cli.reason_guide import REMEDIES
     from quantcli.ops.reasons import REASONS
 
     for code, sentence in sorted(REASONS.items()):
-        yield Topic(name=code, group=FLOAT_REASONS, summary=sentence)
+        facts = (("what to do", REMEDIES[code]),) if code in REMEDIES else ()
+        yield Topic(name=code, group=FLOAT_REASONS, summary=sentence, facts=facts)
 
 
 def _errors() -> Iterator[Topic]:
+    from quantcli.cli.error_guide import ADVICE, exit_code_of_error
+    from quantcli.cli.input_guide import INPUT_ADVICE
+
+    advice = {**ADVICE, **INPUT_ADVICE}
     for code, sentence in sorted(ERROR_CODES.items()):
-        yield Topic(name=code, group=ERRORS, summary=sentence)
+        facts = [("exit code", str(exit_code_of_error(code)))]
+        if code in advice:
+            facts = [("cause", advice[code].cause), ("remedy", advice[code].remedy), *facts]
+        yield Topic(name=code, group=ERRORS, summary=sentence, facts=tuple(facts))
+
+
+def _meanings(prefix: str, group: str, table: Mapping[Any, Meaning]) -> Iterator[Topic]:
+    for name, meaning in table.items():
+        facts = (("it shows", meaning.sign), ("what to do", meaning.remedy))
+        yield Topic(name=f"{prefix}:{name}", group=group, summary=meaning.sentence, facts=facts)
+
+
+def _words() -> Iterator[Topic]:
+    from quantcli.cli.finding_guide import CAUSES, EXITS, FINDINGS
+
+    yield from _meanings("exit", EXIT_GROUP, EXITS)
+    yield from _meanings("finding", FINDING_GROUP, FINDINGS)
+    yield from _meanings("cause", CAUSE_GROUP, CAUSES)
 
 
 def _targets() -> Iterator[Topic]:
@@ -111,6 +141,7 @@ def _methods() -> Iterator[Topic]:
 
 
 def _metrics() -> Iterator[Topic]:
+    from quantcli.cli.metric_examples import baseline_text, example_gate
     from quantcli.evaluate.metric_table import METRICS
 
     for metric in METRICS.values():
@@ -120,6 +151,7 @@ def _metrics() -> Iterator[Topic]:
             facts.append(("outputs", f"of all outputs the worst counts; of one: OUTPUT.{metric.name}"))
         if units:
             facts.append(("units", units))
+        facts += [("example", f"--gate '{example_gate(metric)}'"), ("baseline", baseline_text(metric))]
         yield Topic(name=f"gate:{metric.name}", group=METRIC_GROUP, summary=metric.sentence, facts=tuple(facts))
 
 
@@ -176,4 +208,4 @@ _TRAITS = {
     "shape": "Does not compute on floats",
 }
 
-_MAKERS = (_targets, _methods, _metrics, _tasks, _reasons, _errors, _operators)
+_MAKERS = (_targets, _methods, _metrics, _tasks, _words, _reasons, _errors, _operators)
