@@ -161,6 +161,45 @@ ADVICE: Mapping[str, Advice] = {
         cause="The file was cut off or edited, or --state names another file.",
         remedy="Delete it to measure anew, or name another one with --state.",
     ),
+    "C201": Advice(
+        cause="The path behind --config is wrong, or a line is no TOML: a missing quote, a backslash in a "
+        "double-quoted string.",
+        remedy="Mend the line that the message names; quantcli init writes a file to start from.",
+    ),
+    "C202": Advice(
+        cause="A misspelt key, or one in the wrong section.",
+        remedy="Take the name that the hint suggests; docs/config.md lists all keys. Unknown keys are refused, "
+        "so that no setting is lost.",
+    ),
+    "C203": Advice(
+        cause="A number in quotes, one value where a list is wanted, or a limit without its operator.",
+        remedy="Write what the message asks for, on the line that it names.",
+    ),
+    "C204": Advice(
+        cause="An empty list of models, a glob for files that are not there yet, or a model without data.",
+        remedy="Add what the message names; names of files count from the folder of the configuration.",
+    ),
+    "C205": Advice(
+        cause="Two entries without {name} in the names of their outputs, or a glob and an entry that call "
+        "models the same.",
+        remedy="Give them different names, or write {name} into the names of files.",
+    ),
+    "C206": Advice(
+        cause="Braces that are meant literally, or another word in them.",
+        remedy="Write {name}, {stem} or {folder}.",
+    ),
+    "C207": Advice(
+        cause="A misspelt name, or one that the glob of the configuration does not give.",
+        remedy="quantcli run --dry-run lists the models.",
+    ),
+    "C208": Advice(
+        cause="The file was merged by hand, cut off, or written by a newer quantcli.",
+        remedy="Delete it: the next run makes everything again and writes a new one.",
+    ),
+    "C210": Advice(
+        cause="Several keys or values are wrong; each has its own code, line and hint in the list.",
+        remedy="Mend all of them; quantcli explain CODE says more about each.",
+    ),
     # G: gates and comparison --------------------------------------------------------------------
     "G101": Advice(
         cause="A misspelt metric, or one of a task that is not measured here.",
@@ -257,6 +296,10 @@ ADVICE: Mapping[str, Advice] = {
         cause="A shape that the model does not really allow, an index out of range, or memory that ran out "
         "inside the runtime.",
         remedy="Try one sample, and the shapes that the model was exported with; -v shows the runtime's message.",
+    ),
+    "R103": Advice(
+        cause="The process was stopped from outside (out of memory), or the system gives no figures of memory.",
+        remedy="Leave the measurement of memory out, or try it on a machine with more memory.",
     ),
     "R190": Advice(
         cause="A large batch, many samples kept for rounding, or a model near the size of the memory.",

@@ -19,8 +19,6 @@ from quantcli.cli.main import cli
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/ci.md").read_text("utf-8")
 
-NO_RUN = "run" not in cli.commands
-
 
 def section(title: str) -> str:
     return re.search(rf"^## {title}$(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)[1]
@@ -142,7 +140,6 @@ def test_the_hook_that_compares_works(folder):
     run_script(f"{entry} {shlex.join(recipe_hooks()['quantcli-compare'])}", folder)
 
 
-@pytest.mark.skipif(NO_RUN, reason="there is no command 'run' yet")
 def test_the_hook_that_checks_is_a_command_of_quantcli():
     command, *options = next(hook["entry"] for hook in hooks() if hook["id"] == "quantcli-check").split()[1:]
     text = CliRunner().invoke(cli, [command, "--help"]).output
