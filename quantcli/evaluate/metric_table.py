@@ -295,6 +295,7 @@ _CHECK_ROWS = (
         per_output=True,
         unit="dB",
         units={"dB": 1.0, "db": 1.0},
+        allow=Allowance(amount=0.5, named_only=True),
     ),
     Metric(
         name="activations_only_sqnr",
@@ -304,6 +305,7 @@ _CHECK_ROWS = (
         per_output=True,
         unit="dB",
         units={"dB": 1.0, "db": 1.0},
+        allow=Allowance(amount=0.5, named_only=True),
     ),
     Metric(
         name="no_vnni_sqnr",
@@ -314,6 +316,7 @@ _CHECK_ROWS = (
         per_output=True,
         unit="dB",
         units={"dB": 1.0, "db": 1.0},
+        allow=Allowance(amount=0.5, named_only=True),
     ),
     Metric(
         name="fusion_steps",
@@ -323,6 +326,7 @@ _CHECK_ROWS = (
         needs=Needs.CHECKS,
         per_output=True,
         low=0.0,
+        allow=Allowance(amount=1.0, named_only=True),
     ),
     Metric(
         name="unfused_nodes",
@@ -330,6 +334,7 @@ _CHECK_ROWS = (
         better=Better.LOWER,
         needs=Needs.CHECKS,
         low=0.0,
+        allow=Allowance(amount=0.0),
     ),
     Metric(
         name="saturation_risks",
@@ -337,6 +342,7 @@ _CHECK_ROWS = (
         better=Better.LOWER,
         needs=Needs.MODELS,
         low=0.0,
+        allow=Allowance(amount=0.0, named_only=True),
     ),
     Metric(
         name="memory_ratio",
@@ -347,6 +353,7 @@ _CHECK_ROWS = (
         unit="×",
         units={"x": 1.0, **_PERCENT},
         low=0.0,
+        allow=Allowance(amount=0.1, measure=Measure.SHARE),
     ),
 )
 """What ``checks`` measures."""
