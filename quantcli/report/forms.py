@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from quantcli.errors import UsageError
-from quantcli.report.schema import Report
+
+if TYPE_CHECKING:
+    from quantcli.report.schema import Report
 
 FORMS: Mapping[str, str] = {"json": ".json", "md": ".md", "html": ".html", "junit": ".xml"}
 """Form → ending of its files."""
