@@ -41,7 +41,8 @@ def _files(report: Report) -> Iterator[tuple[str, str]]:
         yield "coverage", _coverage_line(report)
     if report.kernels is not None:
         counts = ", ".join(f"{item.count} {fmt.name(item.op)}" for item in report.kernels.integer[:6]) or "none"
-        yield "kernels", f"{counts}; {len(report.kernels.unfused)} quantized nodes not fused"
+        left = fmt.plural(len(report.kernels.unfused), "quantized node")
+        yield "kernels", f"{counts}; {left} not fused"
     if report.weights is not None and report.weights.layers:
         worst = report.weights.layers[0]
         matched = f"{report.weights.matched} of {report.weights.weights} matched"

@@ -265,3 +265,11 @@ def test_the_verdict_is_in_the_title():
     assert "<title>Undecided: net.onnx → net.int8.onnx</title>" in render_html(
         replace(bare(), verdict=Verdict(status="undecided", sentence="x"))
     )
+
+
+def test_a_model_that_cannot_saturate_is_told_so():
+    report = full()
+    assert report.saturation is not None
+    page = Page(render_html(replace(report, saturation=replace(report.saturation, risks=(), safe=5, outputs=()))))
+    assert "Of 5 layers with 8-bit operands none can saturate" in page.text
+    assert "none can saturate" not in Page(render_html(report)).text

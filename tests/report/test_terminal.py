@@ -20,7 +20,7 @@ def test_a_full_report_fits_one_screen():
     for part in (
         "net.onnx → logits", "FAIL", "4.95 MB → 1.33 MB (0.270 ×), gzip 0.250 ×", "3 of 5 compute nodes quantized",
         "1 weight only", "worst 39.5 dB", "logits: SQNR 31.3 dB", "change -1.00 pp [-2.50, +0.50]", "0.507 ×",
-        "eval.npz, 300 samples", "4 × F201", "1 quantized nodes not fused",
+        "eval.npz, 300 samples", "4 × F201", "1 quantized node not fused",
     ):  # fmt: skip
         assert part in text, part
 

@@ -141,7 +141,7 @@ def _sections(report: Report) -> Iterator[Section]:
     yield Section(
         key="processors",
         title="Processors without VNNI",
-        text="" if report.saturation is None else _saturation_text(report),
+        text=_saturation_text(report),
         tables=chosen("saturation", "emulated"),
     )
 
@@ -174,10 +174,11 @@ def _layer_text(report: Report) -> str:
 
 
 def _saturation_text(report: Report) -> str:
-    assert report.saturation is not None
-    facts = report.saturation
-    text = f"{facts.safe} of {facts.layers} layers are proven by their weights never to saturate."
-    return text + ("" if facts.risks else " Such a processor gives the same results.")
+    """What to say where no layer can saturate; else the table says it."""
+    if report.saturation is None or report.saturation.risks:
+        return ""
+    layers = fmt.plural(report.saturation.layers, "layer")
+    return f"Of {layers} with 8-bit operands none can saturate: the weights prove it. Results are the same there."
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
