@@ -107,14 +107,14 @@ def metric(value: TaskMetric) -> str:
 
 
 def headline(report: Report) -> str:
-    """The verdict in one line; a failed one says why."""
-    if report.verdict.status != "fail":
+    """The verdict in one line; one that failed or is undecided says why."""
+    wanted = {"fail": ("fail", "not-measured"), "undecided": ("undecided",)}.get(report.verdict.status, ())
+    found = [gate for gate in report.gates if gate.severity == "fail" and gate.status in wanted]
+    if not found:
         return report.verdict.sentence
-    failed = [gate for gate in report.gates if gate.severity == "fail" and gate.status in ("fail", "not-measured")]
-    if not failed:
-        return report.verdict.sentence
-    more = f" (and {plural(len(failed) - 1, 'more failed gate')})" if len(failed) > 1 else ""
-    return f"{failed[0].sentence}{more}"
+    kind = "failed" if report.verdict.status == "fail" else "undecided"
+    more = f" (and {plural(len(found) - 1, f'more {kind} gate')})" if len(found) > 1 else ""
+    return f"{found[0].sentence}{more}"
 
 
 def plural(count: int, noun: str) -> str:

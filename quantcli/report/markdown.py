@@ -46,7 +46,7 @@ def _name(text: str, width: int = 80) -> str:
 def render_markdown(report: Report, limit: int = LIMIT) -> str:
     """Markdown text of at most ``limit`` bytes in UTF-8.
 
-    The first line holds the verdict and, where it failed, why.
+    The first line holds the verdict and, where it failed or is undecided, why.
     """
     text = ""
     tables = [gate_table(report), suspect_table(report)]
@@ -61,10 +61,11 @@ def render_markdown(report: Report, limit: int = LIMIT) -> str:
 
 def _sections(report: Report, tables: Sequence[Table], rows: int) -> Iterable[str]:
     models = f"{_name(report.original.name)} → {_name(report.quantized.name)}"
-    yield f"# {report.verdict.status.upper()}: {models}: {_name(fmt.headline(report), 400)}\n"
+    headline = fmt.headline(report)
+    yield f"# {report.verdict.status.upper()}: {models}: {_name(headline, 400)}\n"
     if report.synthetic:
         yield f"> **{fmt.SYNTHETIC}**\n"
-    if report.verdict.status == "fail":
+    if headline != report.verdict.sentence:
         yield f"{_name(report.verdict.sentence, 300)}\n"
     first, rest = tables[:_BEFORE_OVERVIEW], tables[_BEFORE_OVERVIEW:]
     yield from (markdown_table(table, rows) for table in first)

@@ -40,19 +40,20 @@ _SUSPECTS_SHOWN = 3
 def render_terminal(report: Report, console: Console, *, verbose: bool = False) -> None:
     """Write the report to ``console``: about 25 lines, every table with ``verbose``.
 
-    The first line holds the verdict and, where it failed, why.
+    The first line holds the verdict and, where it failed or is undecided, why.
     """
     screen = TerminalLines(console)
     status = report.verdict.status
+    headline = fmt.headline(report)
     models = f"{fmt.name(report.original.name)} → {fmt.name(report.quantized.name)}"
     screen.line(
         (status.upper(), _STYLES[status]),
         (f"  {models}", "bold"),
-        (f": {fmt.name(fmt.headline(report), 400)}", ""),
+        (f": {fmt.name(headline, 400)}", ""),
     )
     if report.synthetic:
         screen.line((fmt.SYNTHETIC, "bold red reverse"))
-    if status == "fail":
+    if headline != report.verdict.sentence:
         screen.line((f"  {fmt.name(report.verdict.sentence, 300)}", "dim"))
     _gates(report.gates, screen, None if verbose else _GATES_SHOWN)
     if not verbose:

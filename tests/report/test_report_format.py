@@ -1,8 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
+from full_report import bare, gate
 
 from quantcli.report import format as fmt
+from quantcli.report.schema import Verdict
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,25 @@ def test_long_names_lose_their_middle_and_control_characters():
     assert fmt.name("a\nb\x1bc\u202ed") == "a b c d"
     short = fmt.name("x" * 50 + "y" * 50, 21)
     assert (len(short), short[0], short[-1], "…" in short) == (21, "x", "y", True)
+
+
+@pytest.mark.parametrize(
+    ("status", "gates", "text"),
+    [
+        ("fail", ("pass", "undecided", "fail"), "sqnr of 'fail' is 31.27 dB, and has to be >= 25 dB"),
+        ("fail", ("fail", "fail"), "sqnr of 'fail' is 31.27 dB, and has to be >= 25 dB (and 1 more failed gate)"),
+        ("fail", ("not-measured",), "sqnr of 'not-measured' is 31.27 dB, and has to be >= 25 dB"),
+        ("undecided", ("pass", "undecided"), "sqnr of 'undecided' is 31.27 dB, and has to be >= 25 dB"),
+        ("pass", ("pass",), "all is well"),
+        ("fail", (), "all is well"),
+    ],
+)
+def test_the_headline_says_why(status, gates, text):
+    verdict = Verdict(status=status, sentence="all is well")
+    assert fmt.headline(replace(bare(), verdict=verdict, gates=tuple(gate(name, name) for name in gates))) == text
+
+
+def test_gates_that_only_warn_are_no_headline():
+    verdict = Verdict(status="fail", sentence="1 failed")
+    report = replace(bare(), verdict=verdict, gates=(gate("a", "fail", "warn"), gate("b", "fail")))
+    assert fmt.headline(report).startswith("sqnr of 'b'")
