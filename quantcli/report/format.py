@@ -108,13 +108,24 @@ def metric(value: TaskMetric) -> str:
 
 def headline(report: Report) -> str:
     """The verdict in one line; one that failed or is undecided says why."""
-    wanted = {"fail": ("fail", "not-measured"), "undecided": ("undecided",)}.get(report.verdict.status, ())
-    found = [gate for gate in report.gates if gate.severity == "fail" and gate.status in wanted]
+    found = _reasons(report)
     if not found:
         return report.verdict.sentence
     kind = "failed" if report.verdict.status == "fail" else "undecided"
     more = f" (and {plural(len(found) - 1, f'more {kind} gate')})" if len(found) > 1 else ""
-    return f"{found[0].sentence}{more}"
+    return f"{found[0]}{more}"
+
+
+def tally(report: Report) -> str:
+    """What the verdict says besides its headline; "" for nothing."""
+    found = _reasons(report)
+    return report.verdict.sentence.replace(f": {found[0]}", "") if found else ""
+
+
+def _reasons(report: Report) -> list[str]:
+    """Sentences of the gates that made the verdict a failure, or left it undecided."""
+    wanted = {"fail": ("fail", "not-measured"), "undecided": ("undecided",)}.get(report.verdict.status, ())
+    return [gate.sentence for gate in report.gates if gate.severity == "fail" and gate.status in wanted]
 
 
 def plural(count: int, noun: str) -> str:

@@ -61,12 +61,11 @@ def render_markdown(report: Report, limit: int = LIMIT) -> str:
 
 def _sections(report: Report, tables: Sequence[Table], rows: int) -> Iterable[str]:
     models = f"{_name(report.original.name)} → {_name(report.quantized.name)}"
-    headline = fmt.headline(report)
-    yield f"# {report.verdict.status.upper()}: {models}: {_name(headline, 400)}\n"
+    yield f"# {report.verdict.status.upper()}: {models}: {_name(fmt.headline(report), 400)}\n"
     if report.synthetic:
         yield f"> **{fmt.SYNTHETIC}**\n"
-    if headline != report.verdict.sentence:
-        yield f"{_name(report.verdict.sentence, 300)}\n"
+    if fmt.tally(report):
+        yield f"{_name(fmt.tally(report), 300)}\n"
     first, rest = tables[:_BEFORE_OVERVIEW], tables[_BEFORE_OVERVIEW:]
     yield from (markdown_table(table, rows) for table in first)
     yield _overview(report)

@@ -44,17 +44,16 @@ def render_terminal(report: Report, console: Console, *, verbose: bool = False) 
     """
     screen = TerminalLines(console)
     status = report.verdict.status
-    headline = fmt.headline(report)
     models = f"{fmt.name(report.original.name)} → {fmt.name(report.quantized.name)}"
     screen.line(
         (status.upper(), _STYLES[status]),
         (f"  {models}", "bold"),
-        (f": {fmt.name(headline, 400)}", ""),
+        (f": {fmt.name(fmt.headline(report), 400)}", ""),
     )
     if report.synthetic:
         screen.line((fmt.SYNTHETIC, "bold red reverse"))
-    if headline != report.verdict.sentence:
-        screen.line((f"  {fmt.name(report.verdict.sentence, 300)}", "dim"))
+    if fmt.tally(report):
+        screen.line((f"  {fmt.name(fmt.tally(report), 300)}", "dim"))
     _gates(report.gates, screen, None if verbose else _GATES_SHOWN)
     if not verbose:
         _suspects(report, screen)

@@ -229,6 +229,31 @@ def test_suspects_are_marked_along_the_graph():
     assert circles(figure.markup, "bad") == ["guilty (Conv), position 0: accumulated 31.0 dB, own 38.5 dB"]
 
 
+def test_suspects_that_show_in_a_weight_are_marked_at_their_result():
+    report = full("guilty")
+    assert report.tensors is not None
+    weight = replace(report.tensors.suspects[0], tensor="guilty.weight")
+    figure = error_along_graph(replace(report, tensors=replace(report.tensors, suspects=(weight,))))
+    assert figure is not None
+    assert [told.partition(",")[0] for told in circles(figure.markup, "bad")] == ["guilty (Conv)", "guilty (Gemm)"]
+
+
+def test_errors_beyond_the_chart_are_drawn_at_its_edge():
+    """Exact tensors and those at 80 dB are at the same height, as are −20 dB and infinite noise."""
+    values = (math.inf, 80.0, 30.0, -20.0, -math.inf, None, math.nan)
+    tensors = tuple(replace(tensor(str(i), i, local=None), sqnr=value) for i, value in enumerate(values))
+    found = TensorComparison(samples=1, activations=7, matched=7, tensors=tensors)
+    figure = error_along_graph(replace(bare(), tensors=found))
+    assert figure is not None
+    heights = [
+        float(re.findall(r"[-\d.]+", element.attrib["transform"])[1])
+        for element in ET.fromstring(figure.markup).iter("path")
+        if element.get("class") == "f-quantized" and len(element)
+    ]
+    assert len(heights) == 5
+    assert heights[0] == heights[1] < heights[2] < heights[3] == heights[4]
+
+
 def test_clipped_bins_of_a_histogram_stand_out():
     """Ten bins of 0.65 from −0.3; the range ends at 5.7105: only the last bin's middle, 5.875, is outside."""
     (figure,) = histograms(full())

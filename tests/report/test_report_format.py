@@ -79,3 +79,16 @@ def test_gates_that_only_warn_are_no_headline():
     verdict = Verdict(status="fail", sentence="1 failed")
     report = replace(bare(), verdict=verdict, gates=(gate("a", "fail", "warn"), gate("b", "fail")))
     assert fmt.headline(report).startswith("sqnr of 'b'")
+
+
+def test_the_tally_does_not_repeat_the_headline():
+    report = replace(bare(), gates=(gate("a", "fail"),))
+    told = [
+        fmt.tally(replace(report, verdict=Verdict(status=status, sentence=sentence)))
+        for status, sentence in (
+            ("fail", "0 of 1 gates passed, 1 failed"),
+            ("fail", f"0 of 1 gates passed, 1 failed: {report.gates[0].sentence}"),
+            ("pass", "all passed"),
+        )
+    ]
+    assert told == ["0 of 1 gates passed, 1 failed", "0 of 1 gates passed, 1 failed", ""]

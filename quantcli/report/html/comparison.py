@@ -22,7 +22,6 @@ _WORDS = {"pass": "Pass", "fail": "Fail", "undecided": "Undecided", "no-gates": 
 def comparison_page(report: Report) -> Page:
     """Everything of the report, in the order in which a reader asks for it."""
     status = report.verdict.status
-    headline = fmt.headline(report)
     models = f"{fmt.name(report.original.name)} → {fmt.name(report.quantized.name)}"
     return Page(
         title=f"{_WORDS[status]}: {models}",
@@ -30,8 +29,8 @@ def comparison_page(report: Report) -> Page:
         subject=(("original", fmt.name(report.original.name)), ("quantized", fmt.name(report.quantized.name))),
         status=status,
         word=_WORDS[status],
-        headline=fmt.name(headline, 600),
-        detail="" if headline == report.verdict.sentence else fmt.name(report.verdict.sentence, 300),
+        headline=fmt.name(fmt.headline(report), 600),
+        detail=fmt.name(fmt.tally(report), 300),
         warning=fmt.SYNTHETIC if report.synthetic else "",
         cards=tuple(_cards(report)),
         sections=tuple(section for section in _sections(report) if not section.empty),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,41 +10,31 @@ from quantcli.report import format as fmt
 from quantcli.report.html import svg
 from quantcli.report.html.figure import Figure, colours, finite
 from quantcli.report.inside_tables import worst_first
-from quantcli.report.schema import Report, TensorError
+from quantcli.report.schema import Report, TensorComparison, TensorError
 
 HISTOGRAMS_SHOWN = 9
 """Histograms on a page."""
 
 _BINS = 64
 _DOTS = 1500
+_LOWEST, _HIGHEST = -20.0, 80.0
+"""SQNR in dB at which what is beyond is drawn: noise of ten times the signal, and better than 13 bits."""
+
+_KINDS = ("accumulated", "own error", "suspect")
 
 
 def error_along_graph(report: Report) -> Figure | None:
     """Accumulated and own SQNR by position, suspects marked."""
     found = report.tensors
-    if found is None or not any(finite(item.sqnr) is not None for item in found.tensors):
+    rows = [] if found is None else _points(found)
+    if found is None or not rows:
         return None
-    guilty = {item.node for item in found.suspects} | {item.tensor for item in found.suspects}
-    kinds = ("accumulated", "own error", "suspect")
-    rows: list[dict[str, Any]] = []
-    for item in worst_first(found.tensors)[:_DOTS]:
-        marked = item.node in guilty or item.name in guilty
-        told = f"{fmt.name(item.node or item.name)} ({fmt.name(item.op)}), position {item.position}: accumulated "
-        told += f"{fmt.decibel(item.sqnr)}, own {fmt.decibel(item.local_sqnr)}"
-        if finite(item.local_sqnr) is not None:
-            kind = kinds[2] if marked else kinds[1]
-            rows.append({"p": item.position, "y": item.local_sqnr, "kind": kind, "told": told})
-        if finite(item.sqnr) is not None:
-            rows.append({"p": item.position, "y": item.sqnr, "kind": kinds[0], "told": told})
-            if marked and finite(item.local_sqnr) is None:
-                rows.append({"p": item.position, "y": item.sqnr, "kind": kinds[2], "told": told})
-    rows.sort(key=lambda row: (row["p"], row["kind"]))
     x = {"field": "p", "type": "quantitative", "title": "position in the graph", "scale": {"nice": False}}
     y = {"field": "y", "type": "quantitative", "title": "SQNR (dB)", "scale": {"zero": False}}
     colour = {
         "field": "kind",
         "type": "nominal",
-        **colours(kinds, (svg.QUANTIZED, svg.ORIGINAL, svg.BAD)),
+        **colours(_KINDS, (svg.QUANTIZED, svg.ORIGINAL, svg.BAD)),
     }
 
     def points(kind: str, size: int, opacity: float) -> dict[str, Any]:
@@ -55,22 +46,55 @@ def error_along_graph(report: Report) -> Figure | None:
 
     layers: list[dict[str, Any]] = [
         {
-            "transform": [{"filter": {"field": "kind", "equal": kinds[0]}}],
+            "transform": [{"filter": {"field": "kind", "equal": _KINDS[0]}}],
             "mark": {"type": "line", "strokeWidth": 2, "interpolate": "monotone", "aria": False},
             "encoding": {"x": x, "y": y, "color": colour},
         },
-        points(kinds[1], 26, 0.75),
-        points(kinds[0], 14, 1.0),
-        points(kinds[2], 110, 1.0),
+        points(_KINDS[1], 26, 0.75),
+        points(_KINDS[0], 14, 1.0),
+        points(_KINDS[2], 110, 1.0),
     ]
     layers += _divergence(found.first_divergence, found.tensors)
     specification = {"width": 1020, "height": 300, "data": {"values": rows}, "layer": layers}
     caption = (
         "The line is the error that has come together up to each tensor; dots are the error that each layer makes "
-        "itself. Higher is better. A dot far below its neighbours is a layer to look at."
+        f"itself. Higher is better; {_HIGHEST:g} dB and more are drawn at {_HIGHEST:g}. A dot far below its "
+        "neighbours is a layer to look at."
     )
     markup = svg.draw_lite(specification, "SQNR of tensors along the graph")
     return Figure(title="Error along the graph", caption=caption, markup=markup, size="wide")
+
+
+def _points(found: TensorComparison) -> list[dict[str, Any]]:
+    """One row for each mark, in the order of the graph; of very many tensors only the worst."""
+    suspected = _suspected(found)
+    rows: list[dict[str, Any]] = []
+    for item in worst_first(found.tensors)[:_DOTS]:
+        marked = item.name in suspected
+        told = f"{fmt.name(item.node or item.name)} ({fmt.name(item.op)}), position {item.position}: accumulated "
+        told += f"{fmt.decibel(item.sqnr)}, own {fmt.decibel(item.local_sqnr)}"
+        own, total = _drawable(item.local_sqnr), _drawable(item.sqnr)
+        if own is not None:
+            rows.append({"p": item.position, "y": own, "kind": _KINDS[2 if marked else 1], "told": told})
+        if total is not None:
+            rows.append({"p": item.position, "y": total, "kind": _KINDS[0], "told": told})
+            if marked and own is None:
+                rows.append({"p": item.position, "y": total, "kind": _KINDS[2], "told": told})
+    return sorted(rows, key=lambda row: (row["p"], row["kind"]))
+
+
+def _suspected(found: TensorComparison) -> set[str]:
+    """Tensors where suspects show; for those that show in a weight, the results of their node."""
+    known = {item.name for item in found.tensors}
+    nodes = {item.node for item in found.suspects if item.tensor not in known}
+    return {item.tensor for item in found.suspects} | {item.name for item in found.tensors if item.node in nodes}
+
+
+def _drawable(value: float | None) -> float | None:
+    """An SQNR within the limits of the chart."""
+    if value is None or math.isnan(value):
+        return None
+    return min(_HIGHEST, max(_LOWEST, value))
 
 
 def _divergence(name: str | None, tensors: Sequence[TensorError]) -> list[dict[str, Any]]:
@@ -90,8 +114,8 @@ def histograms(report: Report) -> list[Figure]:
     found = report.tensors
     if found is None:
         return []
-    guilty = {item.tensor for item in found.suspects} | {item.node for item in found.suspects}
-    ranked = sorted(worst_first(found.tensors), key=lambda item: not (item.name in guilty or item.node in guilty))
+    suspected = _suspected(found)
+    ranked = sorted(worst_first(found.tensors), key=lambda item: item.name not in suspected)
     usable = [item for item in ranked if item.histogram is not None and sum(item.histogram.counts) > 0]
     figures = [_histogram(item) for item in usable[:HISTOGRAMS_SHOWN]]
     return [figure for figure in figures if figure is not None]
