@@ -1,4 +1,5 @@
 import math
+import shlex
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -52,3 +53,14 @@ def test_names_from_files_bring_in_no_elements():
 
 def test_made_up_samples_are_stamped():
     assert render_analysis_html(analysis(synthetic=True)).count("SYNTHETIC") >= 2
+
+
+def test_the_exclude_block_can_be_pasted_into_a_shell():
+    page = Page(render_html_of("a'b $(x)"))
+    block = page.text.partition("--exclude")[1:]
+    words = shlex.split("".join(block).partition("Exclude block")[0].replace("\\\n", " "))
+    assert words == [word for i in range(5) for word in ("--exclude", f"a'b $(x){i}")]
+
+
+def render_html_of(name: str) -> str:
+    return render_analysis_html(analysis(name, layers=5))

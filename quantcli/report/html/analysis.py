@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ def analysis_page(analysis: Analysis) -> Page:
             key="exclude",
             title="What to leave in float",
             figures=tuple(_steps(analysis)),
+            code=_block(analysis),
             tables=(_exclude(analysis),),
         ),
         Section(key="layers", title="Layers", tables=(_layers(analysis),)),
@@ -154,6 +156,12 @@ def _steps(analysis: Analysis) -> Iterator[Figure]:
         markup=svg.draw_lite(specification, "SQNR by number of layers left in float"),
         size="wide",
     )
+
+
+def _block(analysis: Analysis) -> str:
+    """The options for a shell; names are quoted, and control characters in them never reach it."""
+    words = [f"--exclude {shlex.quote(fmt.name(item.selector, 10_000))}" for item in analysis.exclude]
+    return " \\\n".join(words)
 
 
 def _exclude(analysis: Analysis) -> Table:

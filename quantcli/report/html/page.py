@@ -52,6 +52,7 @@ class Section:
         figures: Charts, above the tables.
         tables: Those with rows.
         text: A paragraph under the heading.
+        code: Something to copy, between charts and tables.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Section:
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
     text: str = ""
+    code: str = ""
 
     @property
     def empty(self) -> bool:
