@@ -52,7 +52,7 @@ ONLY_IN = {
     "onnxruntime": {"runtime"},
     "threadpoolctl": {"algorithms"},
     "click": {"cli"},
-    "rich": {"cli", "report/terminal.py"},
+    "rich": {"cli", "report/terminal.py", "report/analysis_terminal.py"},
     "jinja2": {"report/html/render.py"},
     "vl_convert": {"report/html/svg.py"},
 }

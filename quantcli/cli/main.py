@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import click
 
+from quantcli.cli.analyze import analyze
 from quantcli.cli.calibrate import calibrate
 from quantcli.cli.command import Face
 from quantcli.cli.compare import compare
@@ -89,7 +90,7 @@ def cli() -> None:
     """Quantize float ONNX models to 8-bit integers, verify the result, and say why each node is where it is."""
 
 
-for _command in (calibrate, convert, compare, tune, run_command, init, report, inspect, explain):
+for _command in (calibrate, convert, compare, analyze, tune, run_command, init, report, inspect, explain):
     cli.add_command(_command)
 
 

@@ -105,7 +105,7 @@ def compare_models(
     )
     weights = compare_weights(*views)
     report = Report(
-        tools=_tools(),
+        tools=tool_versions(),
         command=command,
         original=facts[0],
         quantized=facts[1],
@@ -271,7 +271,7 @@ def _graph_notes(quantized: GraphView, weights: WeightComparison) -> tuple[str, 
     return tuple(notes)
 
 
-def _tools() -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
     """Versions that results depend on."""
     return {
         "quantcli": __version__,

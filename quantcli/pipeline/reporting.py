@@ -15,7 +15,8 @@ from quantcli.pipeline.types import ConvertRequest, DataOptions
 from quantcli.pipeline.writing import write_text
 from quantcli.progress import Progress
 from quantcli.quantize.plan import Action, Plan
-from quantcli.report.forms import form_of, render
+from quantcli.report.analysis import Analysis
+from quantcli.report.forms import form_of, render, render_analysis, require_analysis_form
 from quantcli.report.schema import (
     Coverage,
     CoverageRow,
@@ -45,6 +46,23 @@ def write_reports(report: Report, paths: Sequence[Path], *, overwrite: bool) -> 
     """Write ``report`` once per path, in the form that the suffix names."""
     for path in paths:
         write_text(path, render(report, form_of(path)), overwrite=overwrite)
+    return tuple(paths)
+
+
+def check_analysis_forms(paths: Sequence[Path]) -> None:
+    """Refuse files that no rendering of an analysis stands for.
+
+    Raises:
+        UsageError: U103, no form has this ending; U120, HTML needs packages that are not installed.
+    """
+    for path in paths:
+        require_analysis_form(form_of(path))
+
+
+def write_analysis(analysis: Analysis, paths: Sequence[Path], *, overwrite: bool) -> tuple[Path, ...]:
+    """Write ``analysis`` once per path, in the form that the suffix names."""
+    for path in paths:
+        write_text(path, render_analysis(analysis, form_of(path)), overwrite=overwrite)
     return tuple(paths)
 
 

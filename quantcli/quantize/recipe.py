@@ -109,6 +109,12 @@ def tensor_selector(name: str) -> str:
     return TENSOR + (f"[r]{glob[1:]}" if glob.startswith("re:") else glob)
 
 
+def node_selector(name: str) -> str:
+    """The selector of exactly the node ``name``."""
+    glob = re.sub(r"([*?[])", r"[\1]", name)
+    return f"[{glob[0]}]{glob[1:]}" if glob.startswith(("re:", "op:", TENSOR)) else glob
+
+
 def select_tensors(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
     """Activations of the main graph named by ``selectors``, which begin with "tensor:".
 

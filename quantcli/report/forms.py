@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from quantcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from quantcli.report.analysis import Analysis
     from quantcli.report.schema import Report
 
 FORMS: Mapping[str, str] = {"json": ".json", "md": ".md", "html": ".html", "junit": ".xml"}
@@ -74,3 +75,36 @@ def render(report: Report, form: str) -> str:
     from quantcli.report.to_json import to_json
 
     return to_json(report)
+
+
+def require_analysis_form(form: str) -> None:
+    """Make sure that an analysis has this form.
+
+    Raises:
+        UsageError: U103, JUnit knows cases that pass or fail, and an analysis has none; U120 as ``require_form``.
+    """
+    if form == "junit":
+        raise UsageError(
+            "U103", "an analysis has no gates, so there is no JUnit form of it", hint="ask for .json, .md or .html"
+        )
+    require_form(form)
+
+
+def render_analysis(analysis: Analysis, form: str) -> str:
+    """The analysis as the text of a file.
+
+    Raises:
+        UsageError: U103 or U120 as ``require_analysis_form`` says.
+    """
+    require_analysis_form(form)
+    if form == "html":
+        from quantcli.report.html.analysis import render_analysis_html
+
+        return render_analysis_html(analysis)
+    if form == "md":
+        from quantcli.report.analysis_markdown import render_analysis_markdown
+
+        return render_analysis_markdown(analysis)
+    from quantcli.report.to_json import analysis_to_json
+
+    return analysis_to_json(analysis)

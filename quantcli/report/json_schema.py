@@ -1,6 +1,6 @@
-"""The JSON Schema of a report, made from the dataclasses and their docstrings.
+"""The JSON Schemas of reports and analyses, made from the dataclasses and their docstrings.
 
-``docs/report.schema.json`` is this text; a test holds the two together.
+``docs/report.schema.json`` and ``docs/analysis.schema.json`` are these texts; a test holds them together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from quantcli.report.analysis import ANALYSIS_VERSION, Analysis
 from quantcli.report.schema import SCHEMA_VERSION, Report
 from quantcli.report.to_json import NONFINITE, optional_inner
 
@@ -20,18 +21,27 @@ _PLAIN = {str: "string", int: "integer", bool: "boolean"}
 
 def report_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the JSON form of ``Report``."""
+    return _schema(Report, "quantcli report", "schema_version", SCHEMA_VERSION)
+
+
+def analysis_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the JSON form of ``Analysis``."""
+    return _schema(Analysis, "quantcli analysis", "analysis_version", ANALYSIS_VERSION)
+
+
+def _schema(kind: type, title: str, key: str, version: int) -> dict[str, Any]:
     definitions: dict[str, Any] = {
         "float": {
             "description": "A float64; not finite ones are strings.",
             "anyOf": [{"type": "number"}, {"enum": list(NONFINITE)}],
         }
     }
-    root = _object(Report, definitions)
-    root["properties"]["schema_version"] = {"const": SCHEMA_VERSION, "description": "Of this format."}
+    root = _object(kind, definitions)
+    root["properties"][key] = {"const": version, "description": "Of this format."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:quantcli:report:{SCHEMA_VERSION}",
-        "title": "quantcli report",
+        "$id": f"urn:{title.replace(' ', ':')}:{version}",
+        "title": title,
         **root,
         "$defs": dict(sorted(definitions.items())),
     }
@@ -40,6 +50,11 @@ def report_schema() -> dict[str, Any]:
 def report_schema_text() -> str:
     """The schema as it stands in the docs."""
     return json.dumps(report_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def analysis_schema_text() -> str:
+    """The schema of analyses as it stands in the docs."""
+    return json.dumps(analysis_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _object(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:

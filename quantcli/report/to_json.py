@@ -1,11 +1,11 @@
-"""Reports as JSON and back.
+"""Reports and analyses as JSON and back.
 
 The text is deterministic: keys sorted, two spaces of indentation, floats as ``repr`` gives them (shortest
 form that reads back to the same float64), UTF-8, one newline at the end. JSON has no infinities, so a float
 that is not finite becomes one of the strings "inf", "-inf", "nan"; what was not measured is null.
 
 Reading ignores keys that it does not know (a later quantcli of the same schema version may have added them)
-and refuses other schema versions.
+and refuses other versions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from quantcli.errors import DataError
+from quantcli.report.analysis import ANALYSIS_VERSION, Analysis
 from quantcli.report.schema import SCHEMA_VERSION, Report
 
 NONFINITE = ("-inf", "inf", "nan")
@@ -26,9 +27,12 @@ NONFINITE = ("-inf", "inf", "nan")
 
 def to_json(report: Report) -> str:
     """The report as JSON text."""
-    return (
-        json.dumps(_encode(report, Report), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    return _text(report, Report)
+
+
+def analysis_to_json(analysis: Analysis) -> str:
+    """The analysis as JSON text."""
+    return _text(analysis, Analysis)
 
 
 def from_json(text: str) -> Report:
@@ -37,24 +41,44 @@ def from_json(text: str) -> Report:
     Raises:
         DataError: G301, the text is no report, or one of another schema version.
     """
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise _unreadable(f"it is not JSON ({error})") from error
-    if not isinstance(data, dict) or "schema_version" not in data:
-        raise _unreadable("there is no 'schema_version' in it")
-    if data["schema_version"] != SCHEMA_VERSION:
-        raise _unreadable(
-            f"it has schema version {data['schema_version']!r}, and this quantcli reads {SCHEMA_VERSION}"
-        )
-    report = _decode(data, Report, "report")
+    report = _read(text, Report, "report", "schema_version", SCHEMA_VERSION)
     assert isinstance(report, Report)
     return report
 
 
-def _unreadable(why: str) -> DataError:
+def analysis_from_json(text: str) -> Analysis:
+    """The analysis that ``analysis_to_json`` wrote.
+
+    Raises:
+        DataError: G301, the text is no analysis, or one of another version.
+    """
+    analysis = _read(text, Analysis, "analysis", "analysis_version", ANALYSIS_VERSION)
+    assert isinstance(analysis, Analysis)
+    return analysis
+
+
+def _text(value: object, kind: type) -> str:
+    plain = _encode(value, kind)
+    return json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _read(text: str, kind: type, what: str, key: str, version: int) -> object:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise _unreadable(what, f"it is not JSON ({error})") from error
+    if not isinstance(data, dict) or key not in data:
+        raise _unreadable(what, f"there is no '{key}' in it")
+    if data[key] != version:
+        named = key.replace("_", " ")
+        raise _unreadable(what, f"it has {named} {data[key]!r}, and this quantcli reads {version}")
+    return _decode(data, kind, what)
+
+
+def _unreadable(what: str, why: str) -> DataError:
+    command = "compare" if what == "report" else "analyze"
     return DataError(
-        "G301", f"the file is not a quantcli report: {why}", hint="write it with compare --report FILE.json"
+        "G301", f"the file is not a quantcli {what}: {why}", hint=f"write it with {command} --report FILE.json"
     )
 
 
@@ -104,17 +128,22 @@ def _decode(data: Any, kind: Any, where: str) -> Any:
         return float(data)
     if isinstance(kind, type) and type(data) is kind:
         return data
-    raise _unreadable(f"'{where}' holds {json.dumps(data)[:40]}, which does not belong there")
+    raise _unreadable(_what(where), f"'{where}' holds {json.dumps(data)[:40]}, which does not belong there")
 
 
 def _decode_object(data: Any, kind: type, where: str) -> Any:
     if not isinstance(data, dict):
-        raise _unreadable(f"'{where}' is not an object")
+        raise _unreadable(_what(where), f"'{where}' is not an object")
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for item in dataclasses.fields(kind):
         if item.name in data:
             values[item.name] = _decode(data[item.name], hints[item.name], f"{where}.{item.name}")
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise _unreadable(f"'{where}.{item.name}' is missing")
+            raise _unreadable(_what(where), f"'{where}.{item.name}' is missing")
     return kind(**values)
+
+
+def _what(where: str) -> str:
+    """The kind of file that a path inside it begins with."""
+    return where.partition(".")[0]
