@@ -36,6 +36,10 @@ from quantcli.quantize.tables import find_table, read_in_float
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 """Float layers whose weight onnxruntime quantizes by itself between DQ and Q (WeightBiasQuantization)."""
 
+_PASSED_BY_QDQ = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Flatten"}
+"""Operators past which onnxruntime moves Q and DQ nodes (QDQPropagationTransformer): a DequantizeLinear in front of
+a MaxPool stands in front of the layer behind it when weights are quantized."""
+
 _SMALLEST_PACKED = 512
 """Weights of a layer below which 4 bits save no more than the Cast that unpacks them takes (100 to 250 bytes)."""
 
@@ -260,11 +264,11 @@ class _Planner:
         if placement.maker(value) is not None:
             return False
         node = self.view.producer(value)
-        while node is not None and node.op in {"Relu", "Clip"}:
+        while node is not None and node.op in {"Relu", "Clip", *_PASSED_BY_QDQ}:
             node = self.view.producer(node.inputs[0])
         if node is None or node.domain:
             return False
-        dequantized = [name in found and found[name].integer_producer for name in node.inputs if name]
+        dequantized = [self._dequantized(name, placement, found) for name in node.inputs if name]
         if node.op_type in _WEIGHTED:
             return dequantized[0]
         if node.op_type == "Add":
@@ -272,12 +276,20 @@ class _Planner:
             made = (self.view.producer(name) for name in node.inputs)
             product = next((p for p in made if p is not None and p.op == "MatMul"), None)
             if product is not None:
-                source = found.get(product.inputs[0])
-                return source is not None and source.integer_producer
+                return self._dequantized(product.inputs[0], placement, found)
         row = lookup(node.domain, node.op_type)
         if row is None or row.trait not in {Trait.OWN, Trait.SHARED, Trait.FIXED}:
             return False
         return row.on(self.target.name).kernel is not KernelKind.NONE and all(dequantized)
+
+    def _dequantized(self, value: str, placement: Placement, found: dict[str, TensorPlan]) -> bool:
+        """Whether the runtime sees a DequantizeLinear in front of a reading of ``value`` by a float node."""
+        while value not in found:
+            node = self.view.producer(value)
+            if node is None or node.op not in _PASSED_BY_QDQ or placement.maker(value) is not None:
+                return False
+            value = node.inputs[0]
+        return found[value].integer_producer
 
     def _weight_dtype(self, kernel: Kernel) -> QType:
         """The recipe's type; 8 bits where the node that unpacks narrower ones would take what they save."""

@@ -223,16 +223,25 @@ def test_an_invalid_expression_is_an_error() -> None:
         plan_of(chain(), exclude=("re:(",))
 
 
-def test_an_excluded_layer_between_integers_is_guarded_and_exact() -> None:
-    """onnxruntime would quantize its float weight per tensor; channels of very different size show it."""
-    model = chain(
-        "b = Conv <pads = [1,1,1,1]> (a, wm)",
-        wm=weight(4, 4, 3, 3) * np.logspace(0, 3, 4, dtype=np.float32).reshape(4, 1, 1, 1),
-    )
-    quantized = quantize_graph(model, IMAGE, exclude=("n1",))
+@pytest.mark.parametrize(
+    ("middle", "layer"),
+    [
+        ("b = Conv <pads = [1,1,1,1]> (a, wm)", "n1"),
+        ("p = MaxPool <kernel_shape = [2,2]> (a) b = Conv <pads = [1,1,1,1]> (p, wm)", "n2"),
+        ("p = Conv <pads = [1,1,1,1]> (a, wm) b = MaxPool <kernel_shape = [2,2]> (p)", "n1"),
+        ("s = Transpose <perm = [0,1,3,2]> (a) p = Conv <pads = [1,1,1,1]> (s, wm) b = Relu (p)", "n2"),
+    ],
+)
+def test_an_excluded_layer_between_integers_is_guarded_and_exact(middle: str, layer: str) -> None:
+    """onnxruntime would quantize its float weight per tensor; channels of very different size show it.
+
+    It moves Q and DQ past MaxPool and Transpose first.
+    """
+    model = chain(middle, wm=weight(4, 4, 3, 3) * np.logspace(0, 3, 4, dtype=np.float32).reshape(4, 1, 1, 1))
+    quantized = quantize_graph(model, IMAGE, exclude=(layer,))
     assert quantized.plan.tensors["b"].guard
-    report = kernel_report(quantized.model.to_bytes(), {"n1": "Conv"})
-    assert set(report.unfused) == {"n1"}
+    report = kernel_report(quantized.model.to_bytes(), {layer: "Conv"})
+    assert set(report.unfused) == {layer}
     plain = quantized.run(IMAGE, optimization="disabled")["y"]
     np.testing.assert_allclose(quantized.run(IMAGE)["y"], plain, rtol=0, atol=0.02 * np.abs(plain).max())
 
