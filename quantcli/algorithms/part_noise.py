@@ -57,12 +57,28 @@ class PartNoise:
         return float(2 * self.along[:, chosen].sum() - self.alone(parts))
 
     def alone(self, parts: Collection[str]) -> float:
-        """‖e_F‖²: error energy of ``parts`` alone."""
-        return float(np.square(self.seeds[:, self.columns(parts)].sum(axis=1)).sum())
+        """‖e_F‖²: error energy of ``parts`` alone.
+
+        What chance does to the estimate of a set that makes up most of the error, it does to that of all parts
+        together, which is known otherwise: that share of the deviation is taken off.
+        """
+        every = float(np.square(self.seeds.sum(axis=1)).sum())
+        found = float(np.square(self.seeds[:, self.columns(parts)].sum(axis=1)).sum())
+        whole = float(self.along.sum())
+        if every == 0 or whole <= 0:
+            return found
+        return found * (1 + min(found / every, 1.0) * (whole / every - 1))
 
     def left(self, parts: Collection[str]) -> float:
-        """Noise to signal without ``parts``."""
-        rest = max(self.error - self.removed(parts), _LEAST_LEFT * self.error)
+        """Noise to signal without ``parts``.
+
+        At least half of what the other parts make by themselves: where little is left, the difference above is
+        mostly chance.
+        """
+        others = [key for key in self.keys if key not in parts]
+        every = self.alone(self.keys)
+        least = self.error * self.alone(others) / every / 2 if every > 0 else 0.0
+        rest = max(self.error - self.removed(parts), least, _LEAST_LEFT * self.error)
         return rest / self.signal if self.signal > 0 else math.inf
 
     def total(self) -> float:

@@ -17,7 +17,8 @@ from quantcli.config.recipe_file import recipe_text
 from quantcli.errors import UsageError
 from quantcli.evaluate.compare import tool_versions
 from quantcli.evaluate.size import model_facts
-from quantcli.graph.model_io import load_model, save_model
+from quantcli.graph.model_io import save_model
+from quantcli.graph.read_view import read_view
 from quantcli.pipeline.analyze_types import AnalyzeOptions, AnalyzeRequest
 from quantcli.pipeline.carry_out import Made
 from quantcli.pipeline.convert import possible_recipe
@@ -107,7 +108,7 @@ class _Analysis:
         dataset, path = self._evaluation.dataset, self._made.bench.source.path
         return Analysis(
             tools=tool_versions(),
-            model=model_facts(path, load_model(path).view()),
+            model=model_facts(path, read_view(path)),
             data=DataFacts(
                 name=dataset.name,
                 samples=len(runs.outputs.samples),

@@ -1,0 +1,75 @@
+"""Figures of parts: sums of known vectors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from quantcli.algorithms.part_noise import PartNoise, lost_parts
+
+RNG = np.random.default_rng(0)
+SAMPLES, SIZE = 4000, 3
+
+
+def noise(*errors: np.ndarray, signal: float = 1e4) -> PartNoise:
+    """Of parts with the given error vectors (samples, size); seeds in turns of four."""
+    total = sum(errors)
+    signs = RNG.choice([-1.0, 1.0], (4, SIZE))[np.arange(SAMPLES) % 4]
+    return PartNoise(
+        output="y",
+        signal=signal,
+        error=float((total**2).sum()),
+        keys=tuple(f"p{i}" for i in range(len(errors))),
+        along=np.stack([(total * error).sum(axis=1) for error in errors], axis=1),
+        seeds=np.stack([(signs * error).sum(axis=1) for error in errors], axis=1),
+        linear=len(errors),
+    )
+
+
+def random() -> np.ndarray:
+    return RNG.normal(0, 1, (SAMPLES, SIZE))
+
+
+def test_shares_add_up_to_the_error():
+    a, b = random(), 2 * random()
+    assert noise(a, b).total() == pytest.approx(((a + b) ** 2).sum() / 1e4)
+
+
+def test_what_is_left_is_the_error_of_the_other_parts():
+    """The seeds' estimate of ‖e‖² has a deviation of √(2/samples), 2 %."""
+    a, b = random(), random()
+    found = noise(a, b)
+    assert found.left(("p0",)) == pytest.approx((b**2).sum() / 1e4, rel=0.1)
+    assert found.left(()) == pytest.approx(((a + b) ** 2).sum() / 1e4)
+
+
+def test_a_part_that_makes_up_for_another_has_nothing_to_remove():
+    a = random()
+    found = noise(a, -0.9 * a)
+    assert found.removed(("p1",)) < 0
+    assert found.left(("p1",)) == pytest.approx((a**2).sum() / 1e4, rel=0.1)
+
+
+def test_prediction_never_leaves_less_than_a_thousandth():
+    a = random()
+    found = noise(a)
+    assert found.left(("p0",)) == pytest.approx(1e-3 * found.left(()))
+
+
+def test_an_output_of_zeros_has_no_ratio():
+    assert noise(random(), signal=0.0).left(()) == math.inf
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
+def test_the_share_of_an_error_that_is_the_same_for_all_samples(share):
+    """Independent seeds see the constant part with a relative deviation of √(2/4); a mean of 24 draws has 14 %."""
+    constant = np.full(SIZE, math.sqrt(share))
+    found = np.mean([noise(math.sqrt(1 - share) * random() + constant).constant_share(("p0",)) for _ in range(24)])
+    assert found == pytest.approx(share, abs=0.15)
+
+
+def test_a_tensor_that_is_rounded_later_instead_is_not_lost():
+    before = {"tensor:a": "a", "tensor:b": "b", "weight:n": ""}
+    assert lost_parts(before, {"tensor:pool": "a"}) == ("tensor:b", "weight:n")
