@@ -1,12 +1,13 @@
 """How well the ranking of ``quantcli analyze`` agrees with brute force, and what both cost.
 
-Brute force is the cheapest loop that a user could write in one process: for each layer that analyze ranks, plan anew
-with the layer excluded, keep all weights and biases as they are, emit the model, load it, run it, and take the
-difference of the SQNR at the worst output. It runs on all evaluation samples; analyze sees ``--samples`` of them.
+Brute force is the cheapest loop that a user could write in one process: for each layer that analyze ranks, plan
+anew with the layer excluded, keep all weights and biases as they are, emit the model, load it, run it, and take
+the difference of the SQNR at the worst output. It runs on all evaluation samples; analyze sees ``--samples`` of
+them.
 
 Brute force is noisy: where one layer changes, all roundings behind it fall anew, and the noise of the whole
-network with them. So the table says how well it agrees with itself: the rank correlation of its rankings by two halves of
-the samples (mean of 20 divisions), and of its ranking by analyze's samples alone with that by all.
+network with them. So the table says how well it agrees with itself: the rank correlation of its rankings by two
+halves of the samples (mean of 20 divisions), and of its ranking by analyze's samples alone with that by all.
 
 Times are of the processor, on one thread: planning, building, loading and running, without the conversion before,
 which both need.

@@ -1,11 +1,12 @@
 """A graph that computes what each part of a quantization adds to the error of an output.
 
-The graph is the quantized network, simulated: activations are rounded where the plan says so, constants are those
-of the integers, and kernels compute in float. To first order the error of an output is a sum over parts p,
-e = Σ_p J_p δ_p, where δ_p is what a part changes where it acts (x̂ − x of a rounded activation; the layer applied
-to Ŵ − W for a weight) and J_p the derivative of the output there, both taken where the quantized network is: where
-it is more than a step away from the float one, roundings fall anew. Rounding itself has the derivative 1 inside its range and 0
-outside. For a seed v of the output's shape the graph gives, for all parts in one run,
+The graph is the quantized network, simulated: activations are rounded where the plan says so, constants are
+those of the integers, and kernels compute in float. To first order the error of an output is a sum over parts
+p, e = Σ_p J_p δ_p, where δ_p is what a part changes where it acts (x̂ − x of a rounded activation; the layer
+applied to Ŵ − W for a weight) and J_p the derivative of the output there. Both are taken where the quantized
+network is: where that is more than a step away from the float one, roundings fall anew. Rounding itself has the
+derivative 1 inside its range and 0 outside. For a seed v of the output's shape the graph gives, for all parts
+in one run,
 
     u_p = ⟨v, J_p δ_p⟩ = ⟨J_pᵀ v, δ_p⟩
 

@@ -37,8 +37,8 @@ _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 """Float layers whose weight onnxruntime quantizes by itself between DQ and Q (WeightBiasQuantization)."""
 
 _PASSED_BY_QDQ = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Flatten"}
-"""Operators past which onnxruntime moves Q and DQ nodes (QDQPropagationTransformer): a DequantizeLinear in front of
-a MaxPool stands in front of the layer behind it when weights are quantized."""
+"""Operators past which onnxruntime moves Q and DQ nodes (QDQPropagationTransformer): a DequantizeLinear in front
+of a MaxPool stands in front of the layer behind it when weights are quantized."""
 
 _SMALLEST_PACKED = 512
 """Weights of a layer below which 4 bits save no more than the Cast that unpacks them takes (100 to 250 bytes)."""

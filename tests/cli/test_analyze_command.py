@@ -25,8 +25,9 @@ def test_options_reach_the_request(monkeypatch):
 
     spy = replace_use_case(monkeypatch, "analyze", analysis())
     done = invoke(
-        "analyze", "m.onnx", "--data", "c.npz", "--eval-data", "e.npz", "--calibration", "m.calib", "--samples", "5",
-        "--probe-samples", "8", "--target-sqnr", "30", "--no-latency", "--exclude", "op:Gemm", "--effort", "fast",
+        "analyze", "m.onnx", "--data", "c.npz", "--eval-data", "e.npz", "--calibration", "m.calib", "--samples",
+        "5", "--probe-samples", "8", "--target-sqnr", "30",
+        "--no-latency", "--exclude", "op:Gemm", "--effort", "fast",
         "--method", "minmax", "--threads", "2", "--report", "a.md", "-o", "r.toml", "-f",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -73,9 +74,10 @@ def test_wrong_usage_is_told_before_any_work(arguments, code):
 def test_a_sample_model_is_analyzed(tmp_path):
     data = SAMPLES / "data"
     done = invoke(
-        "analyze", str(SAMPLES / "digits_transformer.onnx"), "--data", str(data / "digits_calib.npz"), "--eval-data",
-        str(data / "digits_eval.npz"), "--samples", "32", "--probe-samples", "16", "--effort", "fast", "--placement",
-        "static", "--no-latency", "--report", str(tmp_path / "a.json"), "--json",
+        "analyze", str(SAMPLES / "digits_transformer.onnx"), "--data", str(data / "digits_calib.npz"),
+        "--eval-data", str(data / "digits_eval.npz"), "--samples", "32", "--probe-samples", "16", "--effort",
+        "fast",
+        "--placement", "static", "--no-latency", "--report", str(tmp_path / "a.json"), "--json",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     found = analysis_from_json(done.stdout)

@@ -42,7 +42,7 @@ CASES = {
     "Identity": ("y = Identity (x)", ROW, {}),
     "Cast": ("y = Cast <to = 1> (x)", ROW, {}),
     "Relu": ("y = Relu (x)", ROW, {}),
-    "Clip": ("y = Clip (x, l, h)", ROW, {"l": np.float32(-0.5).reshape(()), "h": np.float32(0.5).reshape(())}),
+    "Clip": ("y = Clip (x, l, h)", ROW, {"l": np.array(-0.5, np.float32), "h": np.array(0.5, np.float32)}),
     "LeakyRelu": ("y = LeakyRelu <alpha = 0.2> (x)", ROW, {}),
     "Sigmoid": ("y = Sigmoid (x)", ROW, {}),
     "Tanh": ("y = Tanh (x)", ROW, {}),
@@ -66,7 +66,9 @@ CASES = {
     "Transpose": ("y = Transpose <perm = [2, 0, 1]> (x)", ROW, {}),
     "Expand": ("y = Expand (x, s)", normal(3, 1), {"s": np.array([2, 3, 4])}),
     "Concat": ("a = Tanh (x) y = Concat <axis = 1> (a, c, x)", ROW, {"c": normal(1, 2, 8)}),
-    "Split": ("a, b = Split <axis = 2> (x, s) t = Tanh (b) y = Concat <axis = 2> (t, b)", ROW, {"s": np.array([3, 5])}),
+    "Split": (
+        "a, b = Split <axis = 2> (x, s) t = Tanh (b) y = Concat <axis = 2> (t, b)", ROW, {"s": np.array([3, 5])}
+    ),
     "Slice": (
         "y = Slice (x, b, e, a, s)", IMAGE,
         {"b": np.array([1, -5]), "e": np.array([99, 6]), "a": np.array([2, 3]), "s": np.array([2, 3])},
@@ -74,8 +76,8 @@ CASES = {
     "Pad": ("y = Pad (x, p)", IMAGE, {"p": np.array([0, 1, 0, 2, 0, 0, 1, 1])}),
     "Gather": ("y = Gather <axis = 1> (x, i)", ROW, {"i": np.array([[0, 3], [3, -1]])}),
     "Resize": (
-        'y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> '
-        "(x, , s)", IMAGE, {"s": np.array([1, 1, 2, 3], np.float32)},
+        'y = Resize <coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (x, , s)', IMAGE,
+        {"s": np.array([1, 1, 2, 3], np.float32)},
     ),
     "ReduceSum": ("y = ReduceSum <keepdims = 0> (x, a)", ROW, {"a": np.array([-1])}),
     "ReduceMean": ("y = ReduceMean <axes = [1, 2]> (x)", ROW, {}),
@@ -112,7 +114,8 @@ CASES = {
 def graph(body: str, x: np.ndarray, constants: dict[str, np.ndarray]) -> onnx.ModelProto:
     dims = ",".join(map(str, x.shape))
     proto = onnx.parser.parse_model(
-        f"""<ir_version: 8, opset_import: ["" : 14, "com.microsoft" : 1]> g (float[{dims}] x) => (float[?] y) {{ {body} }}"""
+        f"""<ir_version: 8, opset_import: ["" : 14, "com.microsoft" : 1]>
+        g (float[{dims}] x) => (float[?] y) {{ {body} }}"""
     )
     if any(word in body for word in ("HardSwish", "LayerNormalization")):
         proto.opset_import[0].version = 17

@@ -35,7 +35,8 @@ def save(folder: Path, activation: str = "Relu", scale: float = 1.0) -> Path:
     proto = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 13]>
         g (float[N,8,6,6] b0) => (float[N,8,3,3] y) {{
-            {middle} h = Conv <pads = [1,1,1,1]> (b3, w3) y = AveragePool <kernel_shape = [2,2], strides = [2,2]> (h)
+            {middle} h = Conv <pads = [1,1,1,1]> (b3, w3)
+            y = AveragePool <kernel_shape = [2,2], strides = [2,2]> (h)
         }}"""
     )
     for index, node in enumerate(node for node in proto.graph.node if node.op_type == "Conv"):
