@@ -18,8 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SEEDS = 4
-"""Different v; samples take them in turn, so that errors which are the same for all samples can be told."""
+SAME_SEED = 2
+"""Consecutive samples that share a v, so that errors which are the same for all samples can be told."""
+
+_LARGEST_BASIS = 256
+"""Elements of an output up to which the v of one turn are orthogonal."""
 
 _LEAST_LEFT = 1e-3
 """Part of the error that is left at least: predictions below are beyond what the first order can say."""
@@ -88,18 +91,27 @@ class PartNoise:
     def constant_share(self, parts: Collection[str]) -> float:
         """Share of ‖e_F‖² that is the same for all samples, 0 to 1.
 
-        Samples of one seed with the mean error m give Σ_s u ≈ n·⟨v, m⟩; what chance adds to that is taken off.
+        Two samples with the same v and the mean error m have E[u₁·u₂] = ‖m‖².
         """
         u = self.seeds[:, self.columns(parts)].sum(axis=1)
-        total = float(np.square(u).sum())
-        if total == 0 or len(u) < 2 * SEEDS:
-            return 0.0
-        same = spread = 0.0
-        for seed in range(SEEDS):
-            own = u[seed::SEEDS]
-            same += float(own.sum()) ** 2 / len(own)
-            spread += float(np.square(own).sum()) / len(own)
-        return min(max((same - spread) / (total - spread), 0.0), 1.0) if total > spread else 0.0
+        first, second = u[: len(u) // 2 * 2 : 2], u[1::2]
+        total = float(np.square(first).sum() + np.square(second).sum())
+        return min(max(2 * float((first * second).sum()) / total, 0.0), 1.0) if total > 0 else 0.0
+
+
+def make_seeds(samples: int, shape: tuple[int, ...]) -> np.ndarray:
+    """float32 (samples / 2, *shape): the v, with E[v·vᵀ] = 1.
+
+    For small outputs they are turns of √n times a random orthonormal basis, so that the mean of ⟨v, e⟩² over a turn
+    is ‖e‖² exactly where e does not change; else signs.
+    """
+    rng = np.random.default_rng(0)
+    count, size = max(math.ceil(samples / SAME_SEED), 1), math.prod(shape)
+    if size > _LARGEST_BASIS:
+        return rng.choice(np.array([-1, 1], np.float32), (count, *shape))
+    turns = [np.linalg.qr(rng.normal(0, 1, (size, size)))[0] for _ in range(math.ceil(count / max(size, 1)))]
+    basis = np.concatenate(turns)[:count] * math.sqrt(size)
+    return basis.astype(np.float32).reshape(count, *shape)
 
 
 def decibels(noise: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quantcli.algorithms.noise_parts import TENSOR, make_parts
-from quantcli.algorithms.part_noise import SEEDS, PartNoise
+from quantcli.algorithms.part_noise import SAME_SEED, PartNoise, make_seeds
 from quantcli.algorithms.probes import PROBE_CONFIG, probe
 from quantcli.data.base import Sample
 from quantcli.errors import DataError, RuntimeFailure, UnsupportedModelError
@@ -98,7 +98,7 @@ class NoiseRuns:
         signal, error = outputs.energies(outputs.quantized)[output]
         parts = make_parts(made.plan, made.bench.view, made.solution)
         shape = outputs.reference[0][output].shape
-        seeds = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (SEEDS, *shape))
+        seeds = make_seeds(len(outputs.samples), shape)
         keys, along, random = self._by_gradients(output, parts, seeds)
         self.blocked = tuple(key for key in parts if key not in keys)
         more, more_random = self._one_by_one(output, self.blocked, seeds)
@@ -131,7 +131,7 @@ class NoiseRuns:
         rows: list[list[np.ndarray]] = []
         with self._stage("sensitivity", len(samples)):
             for number, (sample, y) in enumerate(zip(samples, self.outputs.reference, strict=True)):
-                fed = {**sample, built.reference: y[output], built.seed: seeds[number % SEEDS]}
+                fed = {**sample, built.reference: y[output], built.seed: seeds[number // SAME_SEED]}
                 found = session.run(fed, names)
                 rows.append([found[name] for name in names])
                 self._progress.advance()
@@ -147,7 +147,9 @@ class NoiseRuns:
         rounded = simulate(model, parts)
         values = [name for name, _ in float_values(model)]
         exposed, shapes = expose_shapes(model, values)
-        found = self._session(exposed, PROBE_CONFIG).run(self.outputs.samples[0], shapes)
+        with runnable(exposed) as loadable:
+            session = Session(loadable, replace(self._settings, optimization="disabled"))
+        found = session.run(self.outputs.samples[0], shapes)
         sizes = {v: tuple(int(dim) for dim in found[name]) for v, name in zip(values, shapes, strict=True)}
         return noise_probe(model, rounded, sizes, output, parts)
 
@@ -173,7 +175,7 @@ class NoiseRuns:
                     mine = session.run(outputs.samples[number], [output])[output].astype(np.float64) - y
                     error = outputs.quantized[number][output].astype(np.float64) - y
                     along[number, column] = float((error * mine).sum()) * weight
-                    random[number, column] = float((seeds[number % SEEDS] * mine).sum()) * weight**0.5
+                    random[number, column] = float((seeds[number // SAME_SEED] * mine).sum()) * weight**0.5
                 self._progress.advance()
         return along, random
 

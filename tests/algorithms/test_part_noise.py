@@ -7,16 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from quantcli.algorithms.part_noise import PartNoise, lost_parts
+from quantcli.algorithms.part_noise import PartNoise, lost_parts, make_seeds
 
 RNG = np.random.default_rng(0)
 SAMPLES, SIZE = 4000, 3
 
 
 def noise(*errors: np.ndarray, signal: float = 1e4) -> PartNoise:
-    """Of parts with the given error vectors (samples, size); seeds in turns of four."""
+    """Of parts with the given error vectors (samples, size); two samples share a seed."""
     total = sum(errors)
-    signs = RNG.choice([-1.0, 1.0], (4, SIZE))[np.arange(SAMPLES) % 4]
+    signs = make_seeds(SAMPLES, (SIZE,))[np.arange(SAMPLES) // 2]
     return PartNoise(
         output="y",
         signal=signal,
@@ -64,10 +64,17 @@ def test_an_output_of_zeros_has_no_ratio():
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
 def test_the_share_of_an_error_that_is_the_same_for_all_samples(share):
-    """Independent seeds see the constant part with a relative deviation of √(2/4); a mean of 24 draws has 14 %."""
-    constant = np.full(SIZE, math.sqrt(share))
-    found = np.mean([noise(math.sqrt(1 - share) * random() + constant).constant_share(("p0",)) for _ in range(24)])
-    assert found == pytest.approx(share, abs=0.15)
+    """2 000 pairs: a deviation of about 1/√2000, 2 %."""
+    found = noise(math.sqrt(1 - share) * random() + np.full(SIZE, math.sqrt(share)))
+    assert found.constant_share(("p0",)) == pytest.approx(share, abs=0.1)
+
+
+@pytest.mark.parametrize(("shape", "deviation"), [((1, 5), 1e-5), ((1, 3, 200), 0.3)])
+def test_seeds_see_every_error_at_its_size(shape, deviation):
+    """A turn of an orthonormal basis is exact; of signs, the mean of 600 squares deviates by √(2/600), 6 %."""
+    seeds = make_seeds(1200, shape).reshape(600, -1)
+    error = RNG.normal(0, 1, seeds.shape[1])
+    assert np.square(seeds @ error).mean() == pytest.approx(float(error @ error), rel=deviation)
 
 
 def test_a_tensor_that_is_rounded_later_instead_is_not_lost():
