@@ -102,8 +102,8 @@ class PartNoise:
 def make_seeds(samples: int, shape: tuple[int, ...]) -> np.ndarray:
     """float32 (samples / 2, *shape): the v, with E[v·vᵀ] = 1.
 
-    For small outputs they are turns of √n times a random orthonormal basis, so that the mean of ⟨v, e⟩² over a turn
-    is ‖e‖² exactly where e does not change; else signs.
+    For small outputs they are turns of √n times a random orthonormal basis, so that the mean of ⟨v, e⟩² over a
+    turn is ‖e‖² exactly where e does not change; else signs.
     """
     rng = np.random.default_rng(0)
     count, size = max(math.ceil(samples / SAME_SEED), 1), math.prod(shape)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from small_analysis import analysis, bare
 from rich.console import Console
+from small_analysis import analysis, bare
 
 from quantcli.errors import DataError
 from quantcli.report.analysis_lines import block
