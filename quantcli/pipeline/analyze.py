@@ -28,7 +28,7 @@ from quantcli.pipeline.layer_gains import LayerGains, NodeGain
 from quantcli.pipeline.left_in_float import float_bytes, model_without
 from quantcli.pipeline.node_costs import extra_seconds
 from quantcli.pipeline.noise_runs import NoiseRuns
-from quantcli.pipeline.reporting import check_report_forms, write_analysis
+from quantcli.pipeline.reporting import check_analysis_forms, write_analysis
 from quantcli.pipeline.source import load_for_recipe, runnable
 from quantcli.pipeline.tune import open_bench, recipe_values
 from quantcli.pipeline.tune_state import TuneState
@@ -47,6 +47,9 @@ MEASURED_STEPS = 3
 
 TIMED_TARGET = "ort-cpu"
 
+FAR_DB = 1.5
+"""Difference between the sum of the shares and the measured SQNR from which on the first order does not hold."""
+
 
 def analyze(request: AnalyzeRequest, progress: Progress) -> Analysis:
     """Analyze, and write the reports and the recipe that were asked for.
@@ -59,7 +62,7 @@ def analyze(request: AnalyzeRequest, progress: Progress) -> Analysis:
     asked = request.conversion
     if not asked.data.specs:
         raise UsageError("U101", "there are no samples to analyze on", hint="add --data calib.npz")
-    check_report_forms(request.reports)
+    check_analysis_forms(request.reports)
     inputs = (asked.model, asked.calibration, *data_files(asked.data, asked.eval_data))
     check_outputs((request.output, *request.reports), request.overwrite, inputs=inputs)
     source = load_for_recipe(asked.model, asked.recipe, opset=asked.opset, threads=asked.run.threads)
@@ -218,6 +221,11 @@ class _Analysis:
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
+        if abs(decibels(self._noise.total()) - decibels(self._noise.left(()))) > FAR_DB:
+            notes.append(
+                "the shares do not add up to the error that was measured: it is too large, or not linear enough, "
+                "for predictions; believe the measured figures only"
+            )
         if self._runs.skipped:
             notes.append(f"{self._runs.skipped} samples of other shapes were left out")
         if self._runs.blocked:

@@ -62,9 +62,7 @@ def test_json_is_an_analysis_and_nothing_else(monkeypatch):
     assert analysis_from_json(done.stdout) == analysis()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"), [((), "U101"), (("--data", "c.npz", "--report", "a.html"), "U103")]
-)
+@pytest.mark.parametrize(("arguments", "code"), [((), "U101"), (("--data", "c.npz", "--report", "a.xml"), "U103")])
 def test_wrong_usage_is_told_before_any_work(arguments, code):
     done = invoke("analyze", "m.onnx", *arguments)
     assert done.exit_code == 2

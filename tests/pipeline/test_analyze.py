@@ -159,8 +159,8 @@ def test_reports_are_written_in_the_form_of_their_name(tmp_path: Path) -> None:
 def test_wrong_requests_are_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no samples"):
         analyze(request(tmp_path / "m.onnx", data=DataOptions()), SILENT)
-    with pytest.raises(UsageError, match="report"):
-        analyze(request(tmp_path / "m.onnx", reports=(tmp_path / "a.html",)), SILENT)
+    with pytest.raises(UsageError, match="JUnit"):
+        analyze(request(tmp_path / "m.onnx", reports=(tmp_path / "a.xml",)), SILENT)
 
 
 def test_it_says_so_where_errors_are_those_of_the_calibration_samples(tmp_path: Path) -> None:
