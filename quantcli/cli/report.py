@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,12 @@ from quantcli.cli.kinds import ReportForms, file_path
 from quantcli.cli.options import OUTPUT, force_option
 from quantcli.cli.screen import screen_of
 from quantcli.cli.settings import global_options, settings_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quantcli.report.analysis import Analysis
+    from quantcli.report.schema import Report
 
 _EPILOG = """\b
 Examples:
@@ -53,7 +59,7 @@ def report(
     force: bool,
     **_: Any,
 ) -> None:
-    """Render a report that was saved as JSON; -v shows every table.
+    """Render a report (of compare, convert) or an analysis that was saved as JSON; -v shows every table.
 
     Nothing is measured or judged again: the exit code is 0 whatever the verdict in the file is.
     """
@@ -65,9 +71,21 @@ def report(
     if found.text is not None:
         screen.emit(found.text)
     if found.terminal:
-        from quantcli.report.terminal import render_terminal
-
-        render_terminal(found.report, screen.console, verbose=settings.verbose)
+        show_saved(found.saved, screen.console, verbose=settings.verbose)
     if not settings.quiet:
         for path in found.files:
             screen.fact("written", str(path))
+
+
+def show_saved(saved: Report | Analysis, console: Console, *, verbose: bool) -> None:
+    """Show a report or an analysis on a terminal."""
+    from quantcli.report.analysis import Analysis
+
+    if isinstance(saved, Analysis):
+        from quantcli.report.analysis_terminal import render_analysis_terminal
+
+        render_analysis_terminal(saved, console, verbose=verbose)
+    else:
+        from quantcli.report.terminal import render_terminal
+
+        render_terminal(saved, console, verbose=verbose)

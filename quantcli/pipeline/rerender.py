@@ -1,15 +1,17 @@
-"""Render a saved report again: a JSON file in, other forms of the same report out."""
+"""Render a saved report or analysis again: a JSON file in, other forms of the same out."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantcli.errors import DataError, QuantcliError, UsageError
 from quantcli.pipeline.writing import check_outputs, write_text
-from quantcli.report.forms import FORMS, form_of, render, require_form
+from quantcli.report.analysis import Analysis
+from quantcli.report.forms import FORMS, form_of, render, render_analysis, require_form
 from quantcli.report.schema import Report
-from quantcli.report.to_json import from_json
+from quantcli.report.to_json import analysis_from_json, from_json
 
 TERMINAL = "terminal"
 """The form that is no file."""
@@ -20,7 +22,7 @@ class RenderRequest:
     """``quantcli report``.
 
     Attributes:
-        source: The saved report.
+        source: The saved report or analysis.
         forms: Wanted forms: "terminal" and those of ``FORMS``; empty to take the one that ``output`` names.
         output: File, folder or prefix of the files; None to put them beside the source, or to print.
         overwrite: Replace existing files.
@@ -37,24 +39,25 @@ class Rendered:
     """What was rendered.
 
     Attributes:
-        report: The report that was read.
+        saved: The report or analysis that was read.
         terminal: Whether it is to be shown.
         text: The one form that is to be printed, where no file was named for it.
         files: The files that were written.
     """
 
-    report: Report
+    saved: Report | Analysis
     terminal: bool
     text: str | None = None
     files: tuple[Path, ...] = ()
 
 
 def render_saved(request: RenderRequest) -> Rendered:
-    """Read a report and write the forms that were asked for.
+    """Read what was saved and write the forms that were asked for.
 
     Raises:
-        UsageError: U103, U120, a form is unknown or cannot be rendered; U105, ``output`` has no effect.
-        DataError: D103, there is no such file; G301, it is no report.
+        UsageError: U103, U120, a form is unknown, cannot be rendered, or is not for analyses; U105, ``output``
+            has no effect.
+        DataError: D103, there is no such file; G301, it is neither a report nor an analysis.
         OutputError: A file must not or cannot be written.
     """
     forms = _forms(request)
@@ -64,29 +67,43 @@ def render_saved(request: RenderRequest) -> Rendered:
     printed = files if request.output is None and len(forms) == 1 and forms[0] != "html" else ()
     paths = {form: _path(request, form) for form in files if form not in printed}
     check_outputs(list(paths.values()), request.overwrite, inputs=[request.source])
-    report = read_report(request.source)
+    saved = read_saved(request.source)
     for form, path in paths.items():
-        write_text(path, render(report, form), overwrite=request.overwrite)
+        write_text(path, _text(saved, form), overwrite=request.overwrite)
     return Rendered(
-        report=report,
+        saved=saved,
         terminal=TERMINAL in forms,
-        text=render(report, printed[0]) if printed else None,
+        text=_text(saved, printed[0]) if printed else None,
         files=tuple(paths.values()),
     )
 
 
-def read_report(path: Path) -> Report:
-    """The report in a file.
+def read_saved(path: Path) -> Report | Analysis:
+    """The report or analysis in a file.
 
     Raises:
-        DataError: D103, there is no such file; G301, it is no report.
+        DataError: D103, there is no such file; G301, it is neither.
     """
     if not path.is_file():
         raise DataError("D103", f"'{path.name}' does not exist, or is no file", hint="check the path")
+    text = path.read_text("utf-8", errors="replace")
     try:
-        return from_json(path.read_text("utf-8", errors="replace"))
+        return analysis_from_json(text) if _is_analysis(text) else from_json(text)
     except QuantcliError as error:
         raise DataError(error.code, f"'{path.name}': {error.message}", hint=error.hint) from error
+
+
+def _is_analysis(text: str) -> bool:
+    """Whether the text is JSON that says so; what is no JSON is for the reader of reports to refuse."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "analysis_version" in found
+
+
+def _text(saved: Report | Analysis, form: str) -> str:
+    return render_analysis(saved, form) if isinstance(saved, Analysis) else render(saved, form)
 
 
 def _forms(request: RenderRequest) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from cli_fakes import invoke, report
+from full_analysis import analysis
 
-from quantcli.report.to_json import to_json
+from quantcli.report.to_json import analysis_to_json, to_json
 
 
 @pytest.fixture
@@ -113,3 +114,26 @@ def test_what_cannot_be_is_refused_with_a_code(folder, arguments, code, exit_cod
     assert result.exit_code == exit_code
     assert f"error[{code}]" in result.stderr
     assert result.stdout == ""
+
+
+@pytest.fixture
+def analyzed(folder: Path) -> Path:
+    (folder / "a.json").write_text(analysis_to_json(analysis(layers=4)), encoding="utf-8")
+    return folder
+
+
+def test_a_saved_analysis_is_shown(analyzed):
+    result = invoke("report", "a.json")
+    assert result.exit_code == 0, result.output
+    assert "net.onnx" in result.stdout
+    assert "/features/conv0" in result.stdout
+
+
+def test_a_saved_analysis_is_rendered_in_all_forms_but_junit(analyzed):
+    assert invoke("report", "a.json", "--to", "md,html,json", "-o", "again").exit_code == 0
+    assert (analyzed / "again.json").read_bytes() == (analyzed / "a.json").read_bytes()
+    assert "/features/conv0" in (analyzed / "again.md").read_text("utf-8")
+    assert "<title>Analysis: net.onnx</title>" in (analyzed / "again.html").read_text("utf-8")
+    result = invoke("report", "a.json", "--to", "junit")
+    assert result.exit_code == 2
+    assert "error[U103]: an analysis has no gates" in result.stderr
