@@ -37,12 +37,13 @@ FILE_PART = re.compile(r"[^=?&:]+")
 @cache
 def configured() -> Mapping[str, click.Command]:
     """Commands that take defaults from a section of their name."""
+    from quantcli.cli.analyze import analyze
     from quantcli.cli.calibrate import calibrate
     from quantcli.cli.compare import compare
     from quantcli.cli.convert import convert
     from quantcli.cli.tune import tune
 
-    return {str(command.name): command for command in (calibrate, convert, compare, tune)}
+    return {str(command.name): command for command in (calibrate, convert, compare, analyze, tune)}
 
 
 @cache
