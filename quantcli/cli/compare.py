@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from quantcli.cli.command import Command, option
-from quantcli.cli.kinds import file_path
+from quantcli.cli.kinds import Bytes, file_path
 from quantcli.cli.metric_options import METRIC_NAMES, metric_options, metric_request
 from quantcli.cli.options import (
     DATA,
@@ -80,6 +80,33 @@ Examples:
 @baseline_options()
 @undecided_option()
 @option("--exit-zero", is_flag=True, section=VERDICT, help="Exit with 0 although a gate failed.")
+@option(
+    "--default-gates/--no-default-gates",
+    default=True,
+    section=VERDICT,
+    help="Fail where a layer is suspect ('suspects<=0') or where there is a new NaN ('nonfinite<=0'), as far as "
+    "no --gate says otherwise of these.  [default: on]",
+)
+@option(
+    "--tensors/--no-tensors",
+    default=True,
+    section="Tensors",
+    help="Look for the layers that the error comes from.  [default: on]",
+)
+@option(
+    "--tensor-samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    section="Tensors",
+    help="At most so many samples for that, evenly spaced.  [default: 32, fewer for large models]",
+)
+@option(
+    "--max-memory",
+    type=Bytes(),
+    metavar="BYTES",
+    section="Tensors",
+    help="Memory for the values of a sample, for example 512M; more passes where it is short.  [default: 2G]",
+)
 @option("--latency", is_flag=True, section=RUNNING, help="Time both models, in turns.")
 @option(
     "--repeats",
@@ -147,6 +174,10 @@ def compare_request(
     repeats: int,
     memory: bool,
     checks: bool,
+    tensors: bool,
+    tensor_samples: int | None,
+    max_memory: int | None,
+    default_gates: bool,
     report: tuple[Path, ...],
     force: bool,
     **shared: Any,
@@ -158,7 +189,7 @@ def compare_request(
     """
     if not data:
         refuse_sampling_without_data(context)
-        refuse_without(context, ("labels", "memory", *METRIC_NAMES), "--data")
+        refuse_without(context, ("labels", "memory", "tensor_samples", "max_memory", *METRIC_NAMES), "--data")
     if labels is None:
         refuse_without(context, ("labels_output",), "--labels")
     if not latency:
@@ -178,6 +209,10 @@ def compare_request(
         repeats=repeats,
         checks=checks,
         memory=memory,
+        tensors=tensors,
+        tensor_samples=tensor_samples,
+        max_memory=max_memory,
+        default_gates=default_gates,
         reports=report,
         run=run_settings(shared),
         overwrite=force,

@@ -14,6 +14,7 @@ import numpy as np
 from quantcli._version import __version__
 from quantcli.errors import RuntimeFailure, UsageError
 from quantcli.evaluate.checks import CheckOptions, run_checks
+from quantcli.evaluate.default_gates import default_gates
 from quantcli.evaluate.gate_list import each, parse_gates
 from quantcli.evaluate.gate_syntax import Gate, parse_gate, require_measurable, require_outputs
 from quantcli.evaluate.gates import evaluate_gates, verdict
@@ -22,6 +23,8 @@ from quantcli.evaluate.metric_options import MetricOptions
 from quantcli.evaluate.outputs import OutputComparison, SampleSource, compare_outputs, feed_of
 from quantcli.evaluate.size import compare_sizes, model_facts
 from quantcli.evaluate.structure import structure_facts
+from quantcli.evaluate.tensor_report import with_tensors
+from quantcli.evaluate.tensors import TensorOptions
 from quantcli.evaluate.weights import compare_weights
 from quantcli.graph.read_view import read_view
 from quantcli.graph.view import GraphView
@@ -63,6 +66,8 @@ def compare_models(
     gates: Sequence[Gate | str] = (),
     latency: LatencyOptions | None = None,
     checks: CheckOptions | None = None,
+    tensors: TensorOptions | None = None,
+    default: bool = False,
     threads: int = 1,
     compressed: bool = False,
     command: str | None = None,
@@ -81,6 +86,8 @@ def compare_models(
         latency: Time both models; None for no timing.
         checks: What to find out about kernels, fusions, shares of the error, CPUs without VNNI and memory; None
             for nothing of it.
+        tensors: How to look for the layers that the error comes from; None for not at all.
+        default: Hold the default gates as well, as far as ``gates`` says nothing of their metrics.
         threads: Intra-op threads of all runs.
         compressed: Compare sizes after gzip, too.
         command: How to reproduce it, for the report.
@@ -132,7 +139,12 @@ def compare_models(
         report = run_checks(
             report, (original, quantized), views[1], dataset, checks, threads, progress or SilentProgress()
         )
+    if tensors is not None:
+        report = with_tensors(report, (original, quantized), dataset, tensors, threads, progress)
     results = evaluate_gates(parsed, report)
+    if default:
+        added = default_gates(parsed, data=dataset is not None, tensors=report.tensors is not None)
+        results += tuple(dataclasses.replace(item, origin="default") for item in evaluate_gates(added, report))
     return dataclasses.replace(report, gates=results, verdict=verdict(results))
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from quantcli.core.intervals import paired_trials_to_decide
 from quantcli.evaluate.check_values import CHECK_METRICS, check_values
+from quantcli.evaluate.default_gates import suspects_sentence
 from quantcli.evaluate.gate_syntax import Gate
 from quantcli.evaluate.measured import Measured, of_interval, of_rate, of_task, of_top_k, samples_for
 from quantcli.evaluate.metric_names import top_k
@@ -64,6 +65,9 @@ def verdict(results: Sequence[GateResult]) -> Verdict:
         parts.append(f"{len(failed) - len(serious)} failed as a warning")
     if open_ones:
         parts.append(f"{len(open_ones)} undecided")
+    named = next((r.sentence for r in serious if r.metric == "suspects"), "")
+    if named:
+        parts[-1] += f": {named}"
     waiting = any(r.severity == "fail" for r in open_ones)
     status: VerdictStatus = "fail" if serious else "undecided" if waiting else "pass"
     return Verdict(status=status, sentence=", ".join(parts))
@@ -135,7 +139,8 @@ def _sentence(gate: Gate, item: Measured, status: GateStatus, needed: int | None
     if item.low is not None and item.high is not None:
         text += f" [{show(gate.row, item.low)}, {show(gate.row, item.high)}]"
     if status != "undecided":
-        return f"{text}, {'and' if status == 'pass' else 'but'} has to be {wanted}"
+        where = f" ({item.note})" if item.note and status != "pass" else ""
+        return f"{text}, {'and' if status == 'pass' else 'but'} has to be {wanted}{where}"
     count, unit = item.count
     more = f"about {needed} would" if needed is not None else "the value is too close to the limit"
     return f"{text} and has to be {wanted}: {count} {unit} cannot decide, {more}"
@@ -193,6 +198,8 @@ def _of_model(metric: str, report: Report) -> Measured:
                 report.latency.ratio, report.latency.low, report.latency.high, report.latency.pairs, "pairs"
             )
         )
+    if metric in ("suspects", "clipped", "worst_tensor_sqnr"):
+        return _of_tensors(metric, report)
     if metric == "size_ratio":
         return Measured(value=report.size.ratio)
     if metric == "weight_sqnr":
@@ -205,6 +212,20 @@ def _of_model(metric: str, report: Report) -> Measured:
     facts = report.structure.quantized
     counts = {"float_nodes": facts.compute_float, "quantized_nodes": facts.compute_quantized}
     return Measured(value=float(counts[metric]))
+
+
+def _of_tensors(metric: str, report: Report) -> Measured:
+    found = report.tensors
+    if found is None:
+        return Measured(value=None, missing="tensors were not compared")
+    if metric == "suspects":
+        return Measured(value=float(len(found.suspects)), note=suspects_sentence(found.suspects))
+    key = "clipped" if metric == "clipped" else "local_sqnr"
+    values = [(value, item.name) for item in found.tensors if (value := getattr(item, key)) is not None]
+    if not values:
+        return Measured(value=None, missing="no tensor has one")
+    value, name = max(values) if metric == "clipped" else min(values)
+    return Measured(value=value, note=f"of '{name}'")
 
 
 def _of_drop(accuracy: Accuracy) -> Measured:

@@ -24,6 +24,7 @@ class Measured:
         skippable: The metric has no meaning for this output, so others decide.
         count: What decides an undecided gate: "samples" or "pairs", and how many there were.
         decide: Number of those that would exclude a limit.
+        note: Where the value was found, or what it consists of.
     """
 
     value: float | None
@@ -34,6 +35,7 @@ class Measured:
     skippable: bool = False
     count: tuple[int, str] = (0, "samples")
     decide: Callable[[float], int | None] | None = None
+    note: str = ""
 
 
 def of_rate(rate: Rate, output: str | None) -> Measured:

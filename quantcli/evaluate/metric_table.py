@@ -276,6 +276,32 @@ _ROWS = (
         allow=Allowance(amount=0.0),
     ),
     Metric(
+        name="suspects",
+        sentence="layers whose own error is more than quantization explains: by their weights, biases and scales, "
+        "with samples also by their ranges and local errors",
+        better=Better.LOWER,
+        needs=Needs.MODELS,
+        low=0.0,
+    ),
+    Metric(
+        name="clipped",
+        sentence="largest share of an activation's values that lie outside the range of its integers",
+        better=Better.LOWER,
+        needs=Needs.DATA,
+        unit="%",
+        units=_PERCENT,
+        low=0.0,
+        high=1.0,
+    ),
+    Metric(
+        name="worst_tensor_sqnr",
+        sentence="lowest local SQNR of an activation in dB: its layer against the original's on the same inputs",
+        better=Better.HIGHER,
+        needs=Needs.DATA,
+        unit="dB",
+        units={"dB": 1.0, "db": 1.0},
+    ),
+    Metric(
         name="weight_sqnr",
         sentence="signal-to-quantization-noise ratio of the worst weight that was found in both models, in dB",
         better=Better.HIGHER,

@@ -22,6 +22,9 @@ _SLOTS: dict[str, tuple[int, int, int]] = {
 }
 """Integer operators whose weight, scale and zero point are inputs of their own: their positions."""
 
+_UNSCALED = frozenset({"MatMulInteger", "ConvInteger"})
+"""Integer operators that know no scale."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundWeight:
@@ -32,12 +35,14 @@ class FoundWeight:
         scale: Broadcastable to ``values``; None for a weight in float.
         dtype: Its stored type.
         granularity: "per-tensor", "per-channel" or "per-block"; "" in float.
+        scaled: False for an integer weight whose scale is not at hand; then ``values`` are in steps.
     """
 
     values: np.ndarray
     scale: np.ndarray | None
     dtype: str
     granularity: str
+    scaled: bool = True
 
 
 def constant_value(view: GraphView, name: str) -> np.ndarray | None:
@@ -72,21 +77,92 @@ def find_weight(view: GraphView, node: NodeInfo) -> FoundWeight | None:
         weight, scale, zero = (node.input(slot) for slot in _SLOTS[node.op])
         axis = 0 if node.op_type == "QLinearConv" or node.attributes.get("transB") else -1
         return _dequantized(view, weight, scale, zero, axis, 0)
+    if node.op == "com.microsoft.MatMulNBits":
+        return _unpacked(view, node)
+    if node.op in _UNSCALED:
+        return _steps(view, node)
     for slot in (1, 0):
-        found = _traced(view, node.input(slot))
+        found = find_constant(view, node.input(slot))
         if found is not None:
             return found
     return None
 
 
-def find_constant(view: GraphView, name: str) -> FoundWeight | None:
+def find_constant(view: GraphView, name: str, *, scale: str = "", zero: str = "") -> FoundWeight | None:
     """The constant behind ``name``, in float; None where there is none.
 
     Args:
         view: Its graph.
-        name: A value: constant, or one made from a constant by DequantizeLinear or Transpose.
+        name: A value: constant, or one made from a constant by DequantizeLinear, Transpose, Cast or Reshape.
+        scale: For an integer constant that an operator takes with its parameters: its scale, per tensor.
+        zero: Its zero point.
     """
-    return _traced(view, name) if name else None
+    if not name:
+        return None
+    return _dequantized(view, name, scale, zero, 0, 0) if scale else _traced(view, name)
+
+
+def _steps(view: GraphView, node: NodeInfo) -> FoundWeight | None:
+    """The weight of MatMulInteger or ConvInteger; its scale is multiplied to the product, somewhere behind.
+
+    onnxruntime names it after the weight ("w_quantized", "w_scale"); without such a constant it stays unknown.
+    """
+    axis = 0 if node.op_type == "ConvInteger" else -1
+    base = node.input(1).removesuffix("_quantized")
+    if view.is_constant(f"{base}_scale"):
+        return _dequantized(view, node.input(1), f"{base}_scale", node.input(3), axis, 0)
+    q = constant_value(view, node.input(1))
+    z = constant_value(view, node.input(3)) if node.input(3) else None
+    if q is None or (node.input(3) and z is None):
+        return None
+    offset = 0.0 if z is None else _broadcast(z.astype(np.float64), q.shape, axis, 0)
+    if offset is None:
+        return None
+    return FoundWeight(
+        values=q.astype(np.float64) - offset,
+        scale=np.ones((1,) * q.ndim),
+        dtype=_dtype(view, node.input(1), q),
+        granularity="",
+        scaled=False,
+    )
+
+
+def _unpacked(view: GraphView, node: NodeInfo) -> FoundWeight | None:
+    """The weight of MatMulNBits as (K, N): codes of ``bits`` bits, the low ones first, in blocks along K.
+
+    B is uint8 (N, blocks, block·bits/8), scales (N·blocks), zero points packed like B or absent for 2^(bits−1).
+    """
+    keys = ("K", "N", "bits", "block_size")
+    values = [node.attributes.get(key, 4 if key == "bits" else None) for key in keys]
+    if not all(isinstance(value, int) for value in values):
+        return None
+    depth, outputs, bits, block = (int(value) for value in values)  # type: ignore[arg-type]
+    packed, scales = constant_value(view, node.input(1)), constant_value(view, node.input(2))
+    if packed is None or scales is None or bits not in (2, 4, 8):
+        return None
+    blocks = -(-depth // block)
+    codes = _codes(packed.reshape(outputs, blocks, -1), bits)[:, :, :block].astype(np.float64)
+    zero: np.ndarray | float = float(2 ** (bits - 1))
+    if node.input(3):
+        stored = constant_value(view, node.input(3))
+        if stored is None:
+            return None
+        zero = stored.astype(np.float64).reshape(outputs, -1)[:, :blocks, None]
+        if stored.dtype == np.uint8:
+            zero = _codes(stored.reshape(outputs, -1), bits)[:, :blocks, None].astype(np.float64)
+    step = scales.astype(np.float64).reshape(outputs, blocks, 1)
+    return FoundWeight(
+        values=((codes - zero) * step).reshape(outputs, -1)[:, :depth].T,
+        scale=np.broadcast_to(step, codes.shape).reshape(outputs, -1)[:, :depth].T,
+        dtype=f"uint{bits}",
+        granularity="per-block",
+    )
+
+
+def _codes(packed: np.ndarray, bits: int) -> np.ndarray:
+    """Codes of ``bits`` bits out of uint8, low bits first, along the last axis."""
+    parts = [(packed >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
+    return np.stack(parts, axis=-1).reshape(*packed.shape[:-1], -1)
 
 
 def _traced(view: GraphView, name: str) -> FoundWeight | None:
@@ -99,8 +175,10 @@ def _traced(view: GraphView, name: str) -> FoundWeight | None:
     node = view.producer(name)
     if node is None:
         return None
-    if node.op == "Identity":
+    if node.op in ("Identity", "Cast"):
         return _traced(view, node.input(0))
+    if node.op == "Reshape":
+        return _reshaped(view, node)
     if node.op == "Transpose":
         return _transposed(_traced(view, node.input(0)), node.attributes.get("perm"))
     if node.op not in DEQUANTIZE_OPS:
@@ -109,6 +187,17 @@ def _traced(view: GraphView, name: str) -> FoundWeight | None:
     assert isinstance(axis, int)
     assert isinstance(block, int)
     return _dequantized(view, node.input(0), node.input(1), node.input(2), axis, block)
+
+
+def _reshaped(view: GraphView, node: NodeInfo) -> FoundWeight | None:
+    """A reshaped constant; its scale only where it is one for all."""
+    found, shape = _traced(view, node.input(0)), constant_value(view, node.input(1))
+    if found is None or shape is None or (found.scale is not None and found.scale.size > 1):
+        return None
+    sizes = [found.values.shape[i] if size == 0 else int(size) for i, size in enumerate(shape.tolist())]
+    values = found.values.reshape(sizes)
+    scale = None if found.scale is None else found.scale.reshape((1,) * values.ndim)
+    return FoundWeight(values=values, scale=scale, dtype=found.dtype, granularity=found.granularity)
 
 
 def _transposed(found: FoundWeight | None, perm: object) -> FoundWeight | None:

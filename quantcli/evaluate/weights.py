@@ -15,12 +15,15 @@ import numpy as np
 
 from quantcli.core.metrics import sqnr_db
 from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, find_weight, weight_slot
-from quantcli.evaluate.structure import INTEGER_COMPUTE_OPS, is_float_compute
+from quantcli.evaluate.structure import INTEGER_COMPUTE_OPS, WEIGHT_ONLY_OPS, is_float_compute
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.report.schema import LayerWeightError, WeightComparison
 
 _OUTPUT_SUFFIXES = ("_quantized", "_QuantizeLinear_Input")
 """What quantizers append to the name of an output."""
+
+NODE_SUFFIXES = ("_quant", "_Q4", "_Q8")
+"""What onnxruntime's tools append to the name of a node that they replace."""
 
 
 def compare_weights(original: GraphView, quantized: GraphView) -> WeightComparison:
@@ -40,7 +43,7 @@ def compare_weights(original: GraphView, quantized: GraphView) -> WeightComparis
         elif found.scale is None:
             kept += 1
         else:
-            norm = _folded_norm(original, quantized, node)
+            norm = folded_norm(original, quantized, node)
             layer = _layer_error(original, node, slot, partner, found, norm)
             if layer is None:
                 missing += 1
@@ -65,7 +68,7 @@ class NodeIndex:
         self._by_absorbed: dict[str, NodeInfo] = {}
         self._by_output: dict[str, NodeInfo] = {}
         for node in view.nodes:
-            if not (is_float_compute(node) or node.op in INTEGER_COMPUTE_OPS):
+            if not (is_float_compute(node) or node.op in INTEGER_COMPUTE_OPS or node.op in WEIGHT_ONLY_OPS):
                 continue
             self._by_name[node.name] = node
             for name in node.absorbed:
@@ -77,13 +80,13 @@ class NodeIndex:
 
     def find(self, node: NodeInfo) -> NodeInfo | None:
         """The node that ``node`` of the original became."""
-        for name in (node.name, f"{node.name}_quant"):
+        for name in (node.name, *(f"{node.name}{suffix}" for suffix in NODE_SUFFIXES)):
             if name in self._by_name:
                 return self._by_name[name]
         return self._by_absorbed.get(node.name) or self._by_output.get(node.outputs[0])
 
 
-def _folded_norm(original: GraphView, quantized: GraphView, node: NodeInfo) -> NodeInfo | None:
+def folded_norm(original: GraphView, quantized: GraphView, node: NodeInfo) -> NodeInfo | None:
     """The BatchNormalization behind ``node`` that the quantized graph lacks."""
     if node.op_type not in ("Conv", "ConvTranspose"):
         return None
@@ -108,13 +111,13 @@ def _layer_error(
     assert found.scale is not None
     reference = weight.astype(np.float64)
     if norm is not None:
-        factor = _norm_factor(original, norm)
+        factor = norm_factor(original, norm)
         axis = 0 if node.op_type == "Conv" else 1
         if factor is None or reference.shape[axis] != factor.size:
             return None
         reference = reference * factor.reshape([-1 if i == axis else 1 for i in range(reference.ndim)])
     values, scale = found.values, found.scale
-    if _columns_first(node) != _columns_first(partner) and values.ndim == 2:
+    if columns_first(node) != columns_first(partner) and values.ndim == 2:
         values, scale = values.T, scale.T
     if values.shape != reference.shape or not np.isfinite(reference).all():
         return None
@@ -130,12 +133,12 @@ def _layer_error(
     )
 
 
-def _columns_first(node: NodeInfo) -> bool:
+def columns_first(node: NodeInfo) -> bool:
     """Whether a matrix weight lies as (outputs, inputs): Gemm with transB."""
     return bool(node.attributes.get("transB", 0))
 
 
-def _norm_factor(view: GraphView, norm: NodeInfo) -> np.ndarray | None:
+def norm_factor(view: GraphView, norm: NodeInfo) -> np.ndarray | None:
     """γ / √(σ² + ε) of a BatchNormalization with constant parameters, float64 (channels,)."""
     gamma, variance = constant_value(view, norm.input(1)), constant_value(view, norm.input(4))
     epsilon = norm.attributes.get("epsilon", 1e-5)

@@ -7,6 +7,7 @@ from pathlib import Path
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model
 from quantcli.graph.passes.name_nodes import name_nodes
+from quantcli.graph.shapes import infer_shapes
 from quantcli.graph.view import GraphView
 
 
@@ -29,4 +30,15 @@ def load_named(path: Path) -> OnnxModel:
     """
     model = load_model(path)
     name_nodes(model.ir)
+    return model
+
+
+def read_model(path: Path) -> OnnxModel:
+    """The model that ``read_view`` shows, with the types and shapes that inference finds.
+
+    Raises:
+        ModelError: The file is unreadable or not valid (M1xx).
+    """
+    model = load_named(path)
+    infer_shapes(model)
     return model

@@ -15,6 +15,7 @@ from quantcli.evaluate.checks import CheckOptions
 from quantcli.evaluate.compare import LatencyOptions, compare_models
 from quantcli.evaluate.gate_list import parse_gates
 from quantcli.evaluate.gate_syntax import Gate, parse_gate
+from quantcli.evaluate.tensors import TensorOptions
 from quantcli.graph.metadata import provenance
 from quantcli.graph.model_io import load_model
 from quantcli.pipeline.baseline import read_baseline
@@ -59,6 +60,8 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         gates=gates,
         latency=LatencyOptions(repeats=request.repeats) if request.latency else None,
         checks=_checks(request),
+        tensors=_tensor_options(request),
+        default=request.default_gates,
         threads=request.run.threads,
         command=request.command or None,
         progress=progress,
@@ -76,6 +79,15 @@ def _checks(request: CompareRequest) -> CheckOptions | None:
     if request.checks:
         return CheckOptions(memory=request.memory)
     return CheckOptions(samples=0, emulated=0, kernels=False, memory=True) if request.memory else None
+
+
+def _tensor_options(request: CompareRequest) -> TensorOptions | None:
+    if not request.tensors:
+        return None
+    usual = TensorOptions()
+    return TensorOptions(
+        samples=request.tensor_samples or usual.samples, max_memory=request.max_memory or usual.max_memory
+    )
 
 
 def _with_fingerprint(report: Report, fingerprint: str, quantized: Path) -> Report:

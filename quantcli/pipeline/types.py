@@ -238,6 +238,10 @@ class CompareRequest:
         repeats: Pairs of timed runs.
         checks: Look at kernels, fusions, shares of the error and CPUs without VNNI.
         memory: Measure the peak memory of both models, each in a process of its own.
+        tensors: Look for the layers that the error comes from.
+        tensor_samples: At most so many samples for that; None for the default.
+        max_memory: Bytes that the values of one sample may take at a time there; None for the default.
+        default_gates: Hold the default gates as well.
         reports: Report files (.json, .md, .html, .xml).
         run: How to run.
         overwrite: Replace existing report files.
@@ -257,6 +261,10 @@ class CompareRequest:
     repeats: int = 50
     checks: bool = True
     memory: bool = False
+    tensors: bool = True
+    tensor_samples: int | None = None
+    max_memory: int | None = None
+    default_gates: bool = True
     reports: tuple[Path, ...] = ()
     run: RunOptions = field(default_factory=RunOptions)
     overwrite: bool = False
