@@ -17,6 +17,7 @@ of a layer reaches 0.04 steps in good models and 1 after a shifted zero point, t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,8 +34,11 @@ from quantcli.report.schema import Finding, Suspect
 LAYER_MEAN = 0.2
 """Mean error of a layer, in steps; good models reach 0.04."""
 
-CHANNEL_MEAN = 0.65
+CHANNEL_MEAN = 0.5
 """Mean error of an output channel, in steps; good models reach 0.33, in kernels of nine weights."""
+
+CHANCE = 1.5
+"""Over √n, what the mean of n rounding errors may be by chance: 5 of its standard deviations of 1/√12 steps."""
 
 FOREIGN = 4.0
 """RMS error in steps from which a channel's weights may be another channel's."""
@@ -106,21 +110,23 @@ def _shifted(pair: LayerPair, error: np.ndarray) -> Iterator[Suspect]:
     mean = float(error.mean())
     channels = error.mean(axis=(2, 3)).reshape(-1)
     worst = int(np.argmax(np.abs(channels)))
-    if abs(mean) > LAYER_MEAN:
+    layer_limit = LAYER_MEAN + CHANCE / math.sqrt(error.size)
+    channel_limit = CHANNEL_MEAN + CHANCE / 2 / math.sqrt(error.shape[2] * error.shape[3])
+    if abs(mean) > layer_limit:
         yield _suspect(
             pair,
             "zero_point",
-            abs(mean) / LAYER_MEAN,
-            f"its weight is {mean:+.2f} steps off on average, where rounding stays below {LAYER_MEAN}: check its "
-            "zero point",
+            abs(mean) / layer_limit,
+            f"its weight is {mean:+.2f} steps off on average, where rounding stays below {layer_limit:.2f}: check "
+            "its zero point",
         )
-    elif abs(channels[worst]) > CHANNEL_MEAN:
+    elif abs(channels[worst]) > channel_limit:
         yield _suspect(
             pair,
             "zero_point",
-            abs(float(channels[worst])) / CHANNEL_MEAN,
+            abs(float(channels[worst])) / channel_limit,
             f"the weight of its output channel {worst} is {channels[worst]:+.2f} steps off on average, where "
-            f"rounding stays below {CHANNEL_MEAN}: check its zero point",
+            f"rounding stays below {channel_limit:.2f}: check its zero point",
         )
 
 

@@ -35,7 +35,7 @@ def test_the_same_model_passes_its_own_baseline(folder):
     assert report.verdict.status == "pass"
     assert report.baseline.same_data is True
     assert report.baseline.notes == ()
-    assert {gate.origin for gate in report.gates} == {"baseline"}
+    assert {gate.origin for gate in report.gates} == {"baseline", "default"}
 
 
 def test_a_worse_model_fails_and_the_report_is_written_all_the_same(folder):
