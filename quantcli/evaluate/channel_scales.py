@@ -82,9 +82,16 @@ class ChannelScales:
             return max((item for item in found if item is not None), key=np.size, default=None)
         if node.op == "Concat":
             return self._joined(node, found)
+        if node.op == "Reshape" and found[0] is not None and self._flattens(node, found[0].size):
+            return found[0]
         if node.op in _MOVES:
             return ONE if found[0] is not None and plain(found[0]) else None
         return ONE
+
+    def _flattens(self, node: NodeInfo, channels: int) -> bool:
+        """Whether a Reshape makes rows of so many channels of maps of one pixel."""
+        shape = self._view.tensors[node.outputs[0]].shape
+        return shape is not None and len(shape) == 2 and shape[1] == channels
 
     def _joined(self, node: NodeInfo, found: Sequence[Scales]) -> Scales:
         if all(item is not None and plain(item) for item in found):

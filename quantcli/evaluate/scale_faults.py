@@ -220,7 +220,7 @@ def _makers(
             if place < fit.rows.size:
                 yield fit, place
             sources = [(fit.source, place)] if fit.depthwise else []
-        elif node is not None and node.op in THROUGH | TURNS:
+        elif node is not None and node.op in THROUGH | TURNS | {"Reshape"}:
             sources = [(node.input(0), place)]
         elif node is not None and node.op in ("Add", "Sum", "Sub"):
             sources = [(source, place) for source in node.inputs]
