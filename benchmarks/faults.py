@@ -66,7 +66,7 @@ def run(case: Case, model: Path, folder: Path, arguments: argparse.Namespace) ->
     good = judged(case, model, arguments)
     source = model.read_bytes()
     layers = spread(Injector(onnx.load_from_string(source)).layers(), arguments.layers)
-    cells = {fault: Cell() for fault in FAULTS}
+    cells = {fault: Cell() for fault in arguments.fault}
     broken = folder / f"{case.name}.fault.onnx"
     for fault, cell in cells.items():
         for number, layer in enumerate(layers):
@@ -148,9 +148,10 @@ def main() -> int:
     parser.add_argument("--models", type=Path, help="directory of real models with an INDEX.json")
     parser.add_argument("--only", nargs="*", default=[], help="names of models")
     parser.add_argument("--int8", type=Path, help="directory of int8 models, NAME.onnx; others are made")
+    parser.add_argument("--fault", nargs="*", default=list(FAULTS), help="names of faults")
     parser.add_argument("--layers", type=int, default=3, help="layers of each model (3)")
     parser.add_argument("--samples", type=int, default=128, help="evaluation samples (128)")
-    parser.add_argument("--tensor-samples", type=int, default=16, help="of these, for tensors (16)")
+    parser.add_argument("--tensor-samples", type=int, default=32, help="of these, for tensors (32)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of channels (0)")
     parser.add_argument("--write", type=Path, metavar="DOCUMENT", help="put the table into a document")
     arguments = parser.parse_args()
@@ -178,7 +179,7 @@ def main() -> int:
     print()
     for text in head(("fault", *columns)):
         say(text)
-    for fault in FAULTS:
+    for fault in arguments.fault:
         say(line([fault, *(cells[fault].text for cells in columns.values())]))
     total = [cell for cells in columns.values() for cell in cells.values()]
     tried, caught, named = (sum(getattr(cell, key) for cell in total) for key in ("tried", "caught", "named"))

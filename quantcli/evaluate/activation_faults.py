@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quantcli.core.intervals import wilson
 from quantcli.core.tensor_sums import RangeSums
 from quantcli.evaluate.codecs import Codec, Codecs
 from quantcli.evaluate.quantized_weights import constant_value
@@ -34,8 +35,8 @@ OFTEN = 0.5
 """Share of samples that a range chosen from other samples does not clip; chance alone gives one in their number.
 """
 
-SOMETIMES = 0.15
-"""The same where the loss is large."""
+SOMETIMES = 0.1
+"""The same where the loss is large: what the share is at least, by Wilson's interval."""
 
 LOSS = 6.0
 """Error over that of a range that holds everything, from which clipping is no trade; good models reach 5."""
@@ -61,6 +62,7 @@ class RangeUse:
 
     Attributes:
         clipping: Share of samples with values outside.
+        clipping_low: Lower end of its interval.
         loss: Error over that of a range that holds everything.
         used: Observed length over the range's.
         far: Standard deviations of free room, linear.
@@ -69,6 +71,7 @@ class RangeUse:
     """
 
     clipping: float
+    clipping_low: float
     loss: float
     used: float
     far: float
@@ -101,6 +104,7 @@ def range_use(codec: Codec, sums: Sequence[RangeSums]) -> RangeUse | None:
     ]
     return RangeUse(
         clipping=max(above, below),
+        clipping_low=wilson(max(above, below) * count, count)[0],
         loss=max(losses),
         used=max(0.0, min(high, codec.high) - max(low, codec.low)) / span,
         far=min((room[0] for room in rooms), default=0.0),
@@ -143,7 +147,8 @@ def find_range_faults(measured: Sequence[Measured]) -> Iterator[Suspect]:
         for item in members:  # clipping shows in each value by itself
             use = range_use(codec, [item.range])
             if use is not None and (
-                (use.clipping > OFTEN and use.loss > LOSS) or (use.clipping > SOMETIMES and use.loss > LARGE_LOSS)
+                (use.clipping > OFTEN and use.loss > LOSS)
+                or (use.clipping_low > SOMETIMES and use.loss > LARGE_LOSS)
             ):
                 share = item.range.clipped / item.range.count
                 yield activation_suspect(
