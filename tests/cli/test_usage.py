@@ -23,7 +23,10 @@ def test_a_misspelt_command_gets_a_suggestion(typo, meant):
 
 
 def test_an_unknown_command_gets_the_list():
-    assert "the commands are calibrate, convert, compare, analyze, tune, run, init, report, inspect, explain" in told("zzz")
+    assert (
+        "the commands are calibrate, convert, compare, analyze, tune, run, init, report, inspect, explain"
+        in told("zzz")
+    )
 
 
 def test_a_misspelt_option_gets_a_suggestion():
