@@ -35,8 +35,12 @@ def tensor_groups(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def nodes_with_constants(plan: Plan) -> tuple[str, ...]:
-    """Nodes that get integer weights or operands."""
-    return (*(layer.node for layer in plan.layers), *dict.fromkeys(item.node for item in plan.constants))
+    """Nodes that get integer weights, operands or tables."""
+    return (
+        *(layer.node for layer in plan.layers),
+        *dict.fromkeys(item.node for item in plan.constants),
+        *dict.fromkeys(table.node for table in plan.tables),
+    )
 
 
 def probe(
@@ -56,12 +60,13 @@ def probe(
         plan: The whole plan.
         solution: Its parameters.
         tensors: Names of the activations that get Q/DQ.
-        constants: Names of the nodes that get their integer weights, biases and constant operands.
+        constants: Names of the nodes that get their integer weights, biases, constant operands and tables.
     """
     part = replace(
         plan,
         tensors={name: tensor for name, tensor in plan.tensors.items() if name in tensors},
         layers=tuple(layer for layer in plan.layers if layer.node in constants),
+        tables=tuple(table for table in plan.tables if table.node in constants),
         activations=(),
     )
     model = source.clone()

@@ -1,7 +1,8 @@
 """Faults of activations: integers that are read for other numbers than were meant, ranges that do not fit.
 
-Without data: a reader of integers with another scale or zero point than their writer has (``codecs``); a Relu that
-was dropped although the integers reach below zero.
+Without data: a reader of integers with another scale or zero point than their writer has (``codecs``); a scale
+that the biases of its readers contradict (``bias_scales``); a Relu that was dropped although the integers reach
+below zero.
 
 With data, from what the *original* computes, so that no fault upstream shows again downstream:
 
@@ -17,13 +18,14 @@ Values that share scale and zero point share a range, and are looked at together
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from quantcli.core.intervals import wilson
 from quantcli.core.tensor_sums import RangeSums
+from quantcli.evaluate.bias_scales import changed_activations
 from quantcli.evaluate.codecs import Codec, Codecs
 from quantcli.evaluate.quantized_weights import constant_value
 from quantcli.evaluate.tensor_matching import Match, logical_name
@@ -170,6 +172,25 @@ def find_range_faults(measured: Sequence[Measured]) -> Iterator[Suspect]:
                     f"only {100 * use.used:.0f} % of its range [{codec.low:.3g}, {codec.high:.3g}] is ever used: "
                     "its scale is too large by that",
                 )
+
+
+def find_bias_faults(
+    quantized: GraphView, codecs: Codecs, matches: Mapping[str, Match], accused: Collection[str]
+) -> Iterator[Suspect]:
+    """Scales of activations that biases contradict, no data needed; ``accused`` nodes have a wrong weight."""
+    for layer in changed_activations(quantized, codecs):
+        own = matches.get(logical_name(layer.node.outputs[0]))
+        if layer.node.name in accused or (own is not None and own.node in accused):
+            continue
+        match = matches.get(logical_name(layer.integers)) or _holding(layer.integers, quantized, matches)
+        if match is None or layer.ratio is None:
+            continue
+        yield activation_suspect(
+            match,
+            "scale" if layer.ratio > 1 else "resolution",
+            1 + abs(math.log2(layer.ratio)),
+            f"its scale is {1 / layer.ratio:.3g} times that for which the bias of '{layer.node.name}' was made",
+        )
 
 
 def find_codec_faults(

@@ -16,7 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantcli.core.tensor_sums import RangeSums
-from quantcli.evaluate.activation_faults import find_codec_faults, find_range_faults, wasted
+from quantcli.evaluate.activation_faults import (
+    find_bias_faults,
+    find_codec_faults,
+    find_range_faults,
+    wasted,
+)
 from quantcli.evaluate.channel_scales import Scales, plain
 from quantcli.evaluate.codecs import Codecs
 from quantcli.evaluate.layer_pairs import layer_pairs
@@ -79,9 +84,11 @@ def compare_tensors(
     """
     matching = match_tensors(models.view, models.quantized_view)
     weights = find_weight_faults(models.view, layer_pairs(models.view, models.quantized_view))
+    codecs, accused = Codecs(models.quantized_view), {suspect.node for suspect in weights.suspects}
     proven = [
         *weights.suspects,
-        *find_codec_faults(models.view, models.quantized_view, Codecs(models.quantized_view), matching.by_name),
+        *find_codec_faults(models.view, models.quantized_view, codecs, matching.by_name),
+        *find_bias_faults(models.quantized_view, codecs, matching.by_name, accused),
     ]
     run = TensorRun(samples=0, measured=(), notes=())
     if dataset is not None:

@@ -96,7 +96,9 @@ def gradients(tape: Tape, model: OnnxModel, output: str, seed: ir.Value) -> Grad
 
 
 def _floats_read(node: ir.Node, model: OnnxModel) -> set[str]:
-    """Float values that a node or its bodies read, constants left out."""
+    """Float values that a node or its bodies read, constants left out; the integers of activations count, too."""
+    if node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+        return {str(node.inputs[0].name)} if node.inputs[0].const_value is None else set()
     read = (*node.inputs, *captured_values(node, model.ir.graph))
     return {
         str(value.name)

@@ -87,17 +87,27 @@ def _slice(tape: Tape, node: ir.Node, grads: Grads) -> Back:
     g, full, out = only(grads), tape.shape(node.inputs[0]), list(tape.shape(node.outputs[0]))
     starts, axes, steps = constant(node, 1), constant(node, 3), constant(node, 4)
     if starts is None:
-        raise NoRule
+        return {0: _put_back(tape, node, g, full)}
     where = range(starts.size) if axes is None else [int(axis) % len(full) for axis in axes]
     for place, axis in enumerate(where):
         step = 1 if steps is None else int(steps[place])
         if step < 1:
-            raise NoRule
+            return {0: _put_back(tape, node, only(grads), full)}
         first = min(max(int(starts[place]) + (full[axis] if starts[place] < 0 else 0), 0), full[axis])
         g = _spread(tape, g, out, axis, step, full[axis] - first)
         out[axis] = full[axis]
         g = _padded(tape, g, axis, first, 0, len(full)) if first else g
     return {0: g}
+
+
+def _put_back(tape: Tape, node: ir.Node, grad: ir.Value, full: Sequence[int]) -> ir.Value:
+    """What a Slice of any bounds took goes back to where it was, which a Slice of all positions tells."""
+    size = int(np.prod(full))
+    positions = tape.constant(np.arange(size, dtype=np.int64).reshape(full))
+    taken = tape.like("Slice", [positions, *node.inputs[1:]], list(node.attributes.values()))
+    flat = [tape.op("Reshape", [value, tape.ints(-1)]) for value in (taken, grad)]
+    zeros = tape.constant(np.zeros(size, np.float32))
+    return _shaped(tape, tape.op("ScatterElements", [zeros, *flat], axis=0, reduction="add"), full)
 
 
 def _pad(tape: Tape, node: ir.Node, grads: Grads) -> Back:
@@ -128,14 +138,62 @@ def _gather(tape: Tape, node: ir.Node, grads: Grads) -> Back:
 
 
 def _resize(tape: Tape, node: ir.Node, grads: Grads) -> Back:
-    """Of nearest neighbours by whole numbers: the copies are added up."""
+    """Of nearest neighbours by whole numbers: the copies are added up. Linear: Aᵀ along each axis, y = A·x."""
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
     small, large = tape.shape(node.inputs[0]), tape.shape(node.outputs[0])
+    if mode == "linear":
+        grad = only(grads)
+        for axis, (before, after) in enumerate(zip(small, large, strict=True)):
+            if before != after:
+                grad = _along(tape, grad, axis, _linear(node, before, after), len(small))
+        return {0: grad}
     if mode != "nearest" or any(b % a for a, b in zip(small, large, strict=True)):
         raise NoRule
     split = [dim for a, b in zip(small, large, strict=True) for dim in (a, b // a)]
     copies = tape.ints(*range(1, 2 * len(small), 2))
     return {0: tape.op("ReduceSum", [_shaped(tape, only(grads), split), copies], keepdims=0)}
+
+
+def _along(tape: Tape, grad: ir.Value, axis: int, matrix: np.ndarray, rank: int) -> ir.Value:
+    """The product of ``matrix`` transposed with one axis."""
+    last = [item for item in range(rank) if item != axis] + [axis]
+    back = [last.index(item) for item in range(rank)]
+    moved = tape.op("Transpose", [grad], perm=last)
+    return tape.op("Transpose", [tape.op("MatMul", [moved, tape.constant(matrix)])], perm=back)
+
+
+def _linear(node: ir.Node, before: int, after: int) -> np.ndarray:
+    """float32 (after, before): weights of linear interpolation along one axis (ai.onnx, Resize).
+
+    The scale is that of the sizes, which is what onnxruntime takes where sizes are given; given scales that are
+    not their quotient have no rule.
+    """
+    given = constant(node, 2)
+    if given is not None and given.size and not np.isclose(given, after / before, rtol=1e-6).any():
+        raise NoRule
+    for name, usual in (("antialias", 0), ("exclude_outside", 0)):
+        if _int(node, name, usual) != usual:
+            raise NoRule
+    at = np.arange(after, dtype=np.float64)
+    found = node.attributes.get("coordinate_transformation_mode")
+    match "half_pixel" if found is None else found.as_string():
+        case "half_pixel":
+            x = (at + 0.5) * before / after - 0.5
+        case "pytorch_half_pixel":
+            x = (at + 0.5) * before / after - 0.5 if after > 1 else np.zeros(1)
+        case "asymmetric":
+            x = at * before / after
+        case "align_corners":
+            x = at * (before - 1) / max(after - 1, 1)
+        case _:
+            raise NoRule
+    x = np.clip(x, 0, before - 1)
+    low = np.floor(x).astype(int)
+    high = np.minimum(low + 1, before - 1)
+    matrix = np.zeros((after, before), np.float32)
+    np.add.at(matrix, (np.arange(after), low), 1 - (x - low))
+    np.add.at(matrix, (np.arange(after), high), x - low)
+    return matrix
 
 
 # Sums and norms -------------------------------------------------------------------------------------------

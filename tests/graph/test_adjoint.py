@@ -73,12 +73,27 @@ CASES = {
         "y = Slice (x, b, e, a, s)", IMAGE,
         {"b": np.array([1, -5]), "e": np.array([99, 6]), "a": np.array([2, 3]), "s": np.array([2, 3])},
     ),
+    "Slice backwards": (
+        "y = Slice (x, b, e, a, s)", IMAGE,
+        {"b": np.array([-1]), "e": np.array([-6]), "a": np.array([2]), "s": np.array([-2])},
+    ),
+    "Slice of computed bounds": (
+        "n = Shape (x) m = Gather (n, two) h = Div (m, two) y = Slice (x, h, m, two)", IMAGE,
+        {"two": np.array([2])},
+    ),
     "Pad": ("y = Pad (x, p)", IMAGE, {"p": np.array([0, 1, 0, 2, 0, 0, 1, 1])}),
     "Gather": ("y = Gather <axis = 1> (x, i)", ROW, {"i": np.array([[0, 3], [3, -1]])}),
     "Resize": (
         'y = Resize <coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (x, , s)', IMAGE,
         {"s": np.array([1, 1, 2, 3], np.float32)},
     ),
+    **{
+        f"Resize linear, {mode}": (
+            f'y = Resize <mode = "linear", coordinate_transformation_mode = "{mode}"> (x, , , s)', IMAGE,
+            {"s": np.array([1, 4, 13, 5])},
+        )
+        for mode in ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
+    },
     "ReduceSum": ("y = ReduceSum <keepdims = 0> (x, a)", ROW, {"a": np.array([-1])}),
     "ReduceMean": ("y = ReduceMean <axes = [1, 2]> (x)", ROW, {}),
     "ReduceL2": ("y = ReduceL2 <axes = [2]> (x)", ROW, {}),
@@ -182,3 +197,15 @@ def test_an_operator_without_a_rule_blocks_what_is_before_it():
     found = gradients(tape, model, "y", tape.input("seed"))
     assert found.blocked == {"x", "a"}
     assert set(found.values) == {"y", "b"}
+
+
+def test_nothing_before_an_operator_without_a_rule_is_known_through_a_quantizer_either():
+    """The way past the operator alone would give a gradient that looks right."""
+    proto = graph(
+        "q = QuantizeLinear (x, s) d = DequantizeLinear (q, s) r = CumSum (d, a) y = Add (r, d)",
+        ROW,
+        {"s": np.array(0.1, np.float32), "a": np.array(1)},
+    )
+    model = load_model_bytes(proto.SerializeToString())
+    tape = Tape(model, {name: ROW.shape for name in ("x", "d", "r", "y")})
+    assert gradients(tape, model, "y", tape.input("seed")).blocked >= {"x", "d"}
