@@ -85,9 +85,11 @@ def _padded(tape: Tape, grad: ir.Value, axis: int, before: int, behind: int, ran
 
 def _slice(tape: Tape, node: ir.Node, grads: Grads) -> Back:
     g, full, out = only(grads), tape.shape(node.inputs[0]), list(tape.shape(node.outputs[0]))
+    if any(value is not None and is_variable(value) for value in node.inputs[1:]):
+        return {0: _put_back(tape, node, g, full)}
     starts, axes, steps = constant(node, 1), constant(node, 3), constant(node, 4)
     if starts is None:
-        return {0: _put_back(tape, node, g, full)}
+        raise NoRule
     where = range(starts.size) if axes is None else [int(axis) % len(full) for axis in axes]
     for place, axis in enumerate(where):
         step = 1 if steps is None else int(steps[place])
