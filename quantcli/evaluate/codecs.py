@@ -139,6 +139,9 @@ class Codecs:
             return self._codec(node.input(scale), node.input(zero), node.attributes.get("output_dtype"))
         if node.op in _MOVES and value == node.outputs[0]:
             return self.of(node.input(0))
+        if node.op == "Concat":
+            joined = {self.of(name) for name in node.inputs}
+            return joined.pop() if len(joined) == 1 else None
         return None
 
     def _codec(self, scale: str, zero: str, output_dtype: object = None) -> Codec | None:

@@ -282,6 +282,7 @@ _ROWS = (
         better=Better.LOWER,
         needs=Needs.MODELS,
         low=0.0,
+        allow=Allowance(amount=0.0),
     ),
     Metric(
         name="clipped",
@@ -292,6 +293,7 @@ _ROWS = (
         units=_PERCENT,
         low=0.0,
         high=1.0,
+        allow=Allowance(amount=0.005, named_only=True),
     ),
     Metric(
         name="worst_tensor_sqnr",
@@ -300,6 +302,7 @@ _ROWS = (
         needs=Needs.DATA,
         unit="dB",
         units={"dB": 1.0, "db": 1.0},
+        allow=Allowance(amount=0.5, named_only=True),
     ),
     Metric(
         name="weight_sqnr",

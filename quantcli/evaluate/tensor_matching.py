@@ -187,6 +187,9 @@ class _Matcher:
             dropped = self.original.producer(base)
             plain = dropped is not None and dropped.op in _BOUNDS and dropped.input(0) == name
             return produced if plain and self.codecs.of(produced) is None else None
+        held = self.quantized.tensors.get(produced)
+        if held is not None and held.dtype not in {None, *_FLOATS} and self.codecs.of(produced) is None:
+            return None  # integers that stand for nobody knows what
         return self._behind(produced)
 
     def _behind(self, name: str) -> str:

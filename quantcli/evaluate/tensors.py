@@ -106,9 +106,9 @@ def compare_tensors(
         if again:
             widen_ranges(models, again, dataset, threads=threads, progress=progress)
     layers = {layer.output: layer for layer in weights.layers}
-    suspects = _ordered(
-        proven, list(find_range_faults(run.measured)), list(find_local_faults(run.measured, layers))
-    )
+    made_up = dataset is not None and dataset.synthetic  # samples that no range was chosen for
+    ranges = [] if made_up else list(find_range_faults(run.measured))
+    suspects = _ordered(proven, ranges, list(find_local_faults(run.measured, layers)))
     tensors = tuple(_error(item) for item in run.measured if item.total is not None)
     return TensorComparison(
         samples=run.samples,

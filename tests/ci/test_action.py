@@ -67,9 +67,9 @@ def test_passing_gates_leave_reports_a_summary_and_exit_code_zero(place):
     found = compare(place, gates="sqnr>=20\nsize_ratio<=9", summary="true", upload_artifact="quantized")
     assert found.exit_code == 0, found.log
     assert found.outputs == {"exit-code": "0", "verdict": "pass", "report": "quantcli-reports"}
-    assert "2 of 2 gates passed" in found.summary
+    assert "4 of 4 gates passed" in found.summary
     report = json.loads((place[0] / "quantcli-reports/report.json").read_text())
-    assert len(report["gates"]) == 2
+    assert [gate["origin"] for gate in report["gates"]] == ["asked", "asked", "default", "default"]
     (upload,) = (value for name, value in found.used.items() if "upload-artifact" in name)
     assert (place[0] / upload["path"]).samefile(place[0] / "quantcli-reports")
     assert upload["name"] == "quantized"

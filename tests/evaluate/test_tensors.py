@@ -25,7 +25,9 @@ from small_net import (
     read_model,
 )
 
+from quantcli.evaluate.codecs import Codecs
 from quantcli.evaluate.tensors import TensorOptions
+from quantcli.graph.model_io import load_model_bytes
 
 GOOD = integers()
 
@@ -91,17 +93,52 @@ RANGES = {
 }
 
 
-@pytest.mark.parametrize(("factor", "finding"), RANGES.values(), ids=RANGES)
-def test_a_range_that_does_not_fit_is_named(tmp_path, factor, finding):
+def rescaled(factor, *, bias):
+    """Another scale for r, with the bias of its reader made for it or left as it was."""
     scale = GOOD["r_scale"] * factor
     changes = {"r_scale": scale, "r_scale_read": scale}
-    found = compared(tmp_path, changes=changes, data=np.concatenate([DATA] * 5))
+    if bias:
+        codes = np.rint(GOOD["b2_quantized"] / factor).astype(np.int32)
+        changes |= {"b2_scale": GOOD["b2_scale"] * factor, "b2_quantized": codes}
+    return changes
+
+
+@pytest.mark.parametrize(("factor", "finding"), RANGES.values(), ids=RANGES)
+def test_a_range_that_does_not_fit_is_named(tmp_path, factor, finding):
+    found = compared(tmp_path, changes=rescaled(factor, bias=True), data=np.concatenate([DATA] * 5))
     assert [(item.node, item.finding) for item in found.suspects] == [("r1", finding)]
 
 
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_bias_tells_without_data_that_the_scale_of_its_input_was_changed(tmp_path, factor):
+    found = compared(tmp_path, changes=rescaled(np.float32(factor), bias=False), data=False)
+    (suspect,) = found.suspects
+    assert suspect.node == "r1"
+    assert f"its scale is {factor:g} times that for which the bias of 'c2' was made" in suspect.sentence
+
+
+def test_biases_with_scales_of_their_own_tell_nothing(tmp_path):
+    factors = {1: np.float32(0.5), 2: np.float32(0.7), 3: np.float32(0.9)}
+    changes = {f"b{i}_scale": GOOD[f"b{i}_scale"] * f for i, f in factors.items()}
+    changes |= {
+        f"b{i}_quantized": np.rint(GOOD[f"b{i}_quantized"] / f).astype(np.int32) for i, f in factors.items()
+    }
+    assert compared(tmp_path, changes=changes, data=False).suspects == ()
+
+
 def test_few_samples_do_not_tell_that_a_range_is_too_wide(tmp_path):
-    scale = GOOD["r_scale"] * np.float32(2)
-    assert compared(tmp_path, changes={"r_scale": scale, "r_scale_read": scale}).suspects == ()
+    assert compared(tmp_path, changes=rescaled(np.float32(2), bias=True)).suspects == ()
+
+
+def test_integers_behind_a_concat_are_read_as_what_its_inputs_stand_for():
+    text = """net (float[2] x) => (float[4] y) {
+  [n1] q = QuantizeLinear(x, s, z)
+  [n2] c = Concat<axis = 0>(q, q)
+  [n3] y = DequantizeLinear(c, s, z)
+}"""
+    model = proto(HEAD + text, {"s": np.array(0.5, np.float32), "z": np.array(3, np.uint8)})
+    codec = Codecs(load_model_bytes(model.SerializeToString()).view()).of("c")
+    assert (codec.scale, codec.zero_point) == (0.5, 3)
 
 
 def test_equalized_channels_are_no_fault_and_are_compared_in_the_original_unit(tmp_path):

@@ -207,5 +207,5 @@ def test_nothing_before_an_operator_without_a_rule_is_known_through_a_quantizer_
         {"s": np.array(0.1, np.float32), "a": np.array(1)},
     )
     model = load_model_bytes(proto.SerializeToString())
-    tape = Tape(model, {name: ROW.shape for name in ("x", "d", "r", "y")})
+    tape = Tape(model, dict.fromkeys(("x", "d", "r", "y"), ROW.shape))
     assert gradients(tape, model, "y", tape.input("seed")).blocked >= {"x", "d"}
