@@ -277,8 +277,8 @@ def _graph_notes(quantized: GraphView, weights: WeightComparison) -> tuple[str, 
     changed = sum(layer.sqnr < UNROUNDED_DB for layer in weights.layers)
     if changed:
         notes.append(
-            f"{changed} of {weights.matched} weights differ by more than rounding: they were rescaled, folded or "
-            "corrected on purpose, or they are damaged"
+            f"{changed} of {weights.matched} weights differ by more than rounding: they were folded or corrected "
+            "on purpose, or they are damaged"
         )
     return tuple(notes)
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, find_constant, weight_slot
-from quantcli.evaluate.rescaling import Rescaling, find_rescaling
+from quantcli.evaluate.quantized_weights import constant_value, find_constant, weight_slot
+from quantcli.evaluate.rescaling import Rescaling
 from quantcli.evaluate.structure import DEQUANTIZE_OPS, QUANTIZE_OPS, is_float_compute
+from quantcli.evaluate.weight_layout import WeightLayout
 from quantcli.evaluate.weights import NodeIndex
 from quantcli.graph.view import GraphView, NodeInfo
 
@@ -165,7 +166,7 @@ def _layer(
         reference = reference.T
     if reference.shape != other.values.shape or not np.isfinite(reference).all():
         return {}, False
-    layout = _Layout(partner, reference.shape, slot)
+    layout = WeightLayout(partner, reference.shape, slot)
     rescaling = layout.rescaling(reference, other, rescale=factors is not None)
     weight = reference if rescaling is None else layout.back(rescaling.apply(layout.rows_first(reference)))
     found = {(partner.name, place): weight.astype(np.float32)}
@@ -184,7 +185,7 @@ def _row_factors(
     rescaling: Rescaling,
     mine: _Bias | None,
     bias: _Bias | None,
-    layout: _Layout,
+    layout: WeightLayout,
     factors: Mapping[str, np.ndarray] | None,
 ) -> np.ndarray | None:
     """By what the outputs of a layer are scaled; None where that is not known."""
@@ -215,42 +216,6 @@ def _restored(mine: _Bias | None, bias: _Bias, rows: np.ndarray | None) -> np.nd
     if rows is not None and rows.size == values.size:
         values = values * rows
     return values.reshape(bias.values.shape).astype(np.float32)
-
-
-class _Layout:
-    """Brings a weight into the form (outputs, inputs of a group, …) and back."""
-
-    def __init__(self, node: NodeInfo, shape: tuple[int, ...], slot: int) -> None:
-        rank = len(shape)
-        self._matrix = node.op_type in ("MatMul", "Gemm")
-        self._turned = self._matrix and not node.attributes.get("transB")
-        group = node.attributes.get("group", 1)
-        self._groups = group if isinstance(group, int) and not self._matrix else 1
-        self._one_input = rank > 1 and shape[1] == 1
-        self._known = slot == 1 and (rank == 2 if self._matrix else node.op_type == "Conv")
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether each output channel reads one input channel of its own."""
-        return self._groups > 1 and self._one_input
-
-    def rescaling(self, reference: np.ndarray, other: FoundWeight, *, rescale: bool) -> Rescaling | None:
-        """Factors; None where they are not looked for."""
-        steps = other.scale is None and bool(np.all(other.values == np.rint(other.values)))
-        if not self._known or not (rescale or steps) or not reference.size:
-            return None
-        ours, theirs = self.rows_first(reference), self.rows_first(other.values)
-        if ours.shape[0] % self._groups:
-            return None
-        return find_rescaling(ours, theirs, self._groups, integers=steps)
-
-    def rows_first(self, weight: np.ndarray) -> np.ndarray:
-        """(outputs, inputs of a group, …)."""
-        return weight.T if self._turned else weight
-
-    def back(self, weight: np.ndarray) -> np.ndarray:
-        """The node's own layout."""
-        return weight.T if self._turned else weight
 
 
 def _bias(view: GraphView, node: NodeInfo) -> _Bias | None:

@@ -3,8 +3,9 @@
 A compute node of the original is looked for in the quantized graph by its name, by names that are made of it
 (onnxruntime's QOperator tool appends "_quant"), among the names that preparation absorbed, and by the name of
 its output. A BatchNormalization behind it that the quantized graph no longer has was folded into the weight
-(w · γ / √(σ² + ε) per output channel), so it is folded here, too. Weights that were changed on purpose (equalized,
-smoothed, corrected) show that change as error: a low SQNR here is a question, not a verdict.
+(w · γ / √(σ² + ε) per output channel), so it is folded here, too. Where channels were scaled before rounding
+(equalized, smoothed), the original is scaled by the factors that fit best (``rescaling``). Weights that were
+changed otherwise show that as error: a low SQNR here is a question, not a verdict.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from quantcli.core.metrics import sqnr_db
 from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, find_weight, weight_slot
 from quantcli.evaluate.structure import INTEGER_COMPUTE_OPS, WEIGHT_ONLY_OPS, is_float_compute
+from quantcli.evaluate.weight_layout import WeightLayout
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.report.schema import LayerWeightError, WeightComparison
 
@@ -121,6 +123,11 @@ def _layer_error(
         values, scale = values.T, scale.T
     if values.shape != reference.shape or not np.isfinite(reference).all():
         return None
+    layout = WeightLayout(node, reference.shape, slot)
+    factors = layout.factors(reference, values)
+    rescaled = factors is not None and factors.scaled
+    if factors is not None and rescaled:
+        reference = layout.back(factors.apply(layout.rows_first(reference)))
     error = reference - values
     return LayerWeightError(
         node=node.name,
@@ -130,6 +137,7 @@ def _layer_error(
         elements=int(reference.size),
         sqnr=sqnr_db(float(np.sum(reference * reference)), float(np.sum(error * error))),
         step_rmse=math.sqrt(float(np.mean((error / scale) ** 2))) if reference.size else 0.0,
+        rescaled=rescaled,
     )
 
 

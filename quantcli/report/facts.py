@@ -109,6 +109,7 @@ class LayerWeightError:
         elements: Number of weights.
         sqnr: Of the weight, in dB.
         step_rmse: RMS of (w − ŵ) / scale; 0.289 (1/√12) is that of perfect rounding.
+        rescaled: Whether channels were scaled before rounding; the errors are then those after the same scaling.
     """
 
     node: str
@@ -118,6 +119,7 @@ class LayerWeightError:
     elements: int
     sqnr: float
     step_rmse: float
+    rescaled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ def _inside(report: Report) -> Iterator[tuple[str, str]]:
         yield "error of", f"{shares}, both {fmt.decibel(worst.both)} ({fmt.name(worst.output, 40)})"
     if report.fusion:
         most = max(report.fusion, key=lambda item: item.steps)
-        word = ", more than it should" if most.flagged else ""
+        word = ", more than rounding alone" if most.flagged else ""
         yield (
             "fusion",
             f"the runtime's optimizations change {fmt.name(most.output, 40)} by {most.steps:.3g} steps{word}",

@@ -132,9 +132,10 @@ def compared(
     original: str = FLOAT,
     options: TensorOptions | None = None,
     base: Mapping[str, np.ndarray] | None = None,
+    original_weights: Mapping[str, np.ndarray] = WEIGHTS,
 ) -> TensorComparison:
     """FLOAT against its int8 form with ``changes``, on DATA, on other samples, or on none."""
-    onnx.save(proto(original, WEIGHTS), folder / "float.onnx")
+    onnx.save(proto(original, original_weights), folder / "float.onnx")
     onnx.save(proto(text, {**(base or integers(weights)), **(changes or {})}), folder / "int8.onnx")
     first, second = read_model(folder / "float.onnx"), read_model(folder / "int8.onnx")
     models = Models(original=first, quantized=second, view=first.view(), quantized_view=second.view())

@@ -126,6 +126,17 @@ def test_biases_with_scales_of_their_own_tell_nothing(tmp_path):
     assert compared(tmp_path, changes=changes, data=False).suspects == ()
 
 
+def test_scales_of_a_weight_on_the_wrong_axis_are_a_fault(tmp_path):
+    text = QDQ.replace("DequantizeLinear<axis = 0>(w2_quantized", "DequantizeLinear<axis = 1>(w2_quantized")
+    uneven = GOOD["w2_scale"] * np.float32(2) ** np.arange(len(GOOD["w2_scale"]), dtype=np.float32)
+    weights = {**WEIGHTS, "w2": WEIGHTS["w2"] * (uneven / GOOD["w2_scale"])[:, None, None, None]}
+    models = {"weights": weights, "original_weights": weights}
+    assert compared(tmp_path, data=False, **models).suspects == ()
+    suspects = compared(tmp_path, text, data=False, **models).suspects
+    assert {item.node for item in suspects} <= {"c1", "c2"}  # what reads and what makes the channels disagree
+    assert suspects
+
+
 def test_few_samples_do_not_tell_that_a_range_is_too_wide(tmp_path):
     assert compared(tmp_path, changes=rescaled(np.float32(2), bias=True)).suspects == ()
 

@@ -80,7 +80,8 @@ def test_rounding_to_nearest_has_an_rms_error_of_1_over_root_12_steps():
     assert layer.sqnr == pytest.approx(10 * np.log10((weight**2).sum() / (error**2).sum()), rel=1e-5)
 
 
-def test_scales_on_the_wrong_axis_are_seen():
+def test_scales_on_the_wrong_axis_look_like_scaled_channels():
+    """Whether the neighbours undo that is for ``tensors`` to say."""
     square = RNG.normal(size=(3, 3, 3, 3)).astype(np.float32) * np.array([1, 9, 81], np.float32).reshape(
         3, 1, 1, 1
     )
@@ -88,8 +89,19 @@ def test_scales_on_the_wrong_axis_are_seen():
     text, z = CONV_FLOAT.replace("1,6,6,6", "1,3,6,6"), np.zeros(3, np.int8)
     wrong = CONV_QDQ.replace("1,6,6,6", "1,3,6,6").replace("axis = 0", "axis = 1")
     right = CONV_QDQ.replace("1,6,6,6", "1,3,6,6")
-    assert compare_weights(view(text, w=square), view(right, q=q, s=s, z=z)).layers[0].sqnr > 35
-    assert compare_weights(view(text, w=square), view(wrong, q=q, s=s, z=z)).layers[0].sqnr < 5
+    assert not compare_weights(view(text, w=square), view(right, q=q, s=s, z=z)).layers[0].rescaled
+    assert compare_weights(view(text, w=square), view(wrong, q=q, s=s, z=z)).layers[0].rescaled
+
+
+def test_channels_that_were_scaled_before_rounding_are_compared_after_the_same_scaling():
+    weight = RNG.normal(size=(6, 3, 3, 3)).astype(np.float32)
+    rows = np.array([1, 0.5, 0.3, 2, 1, 0.7]).reshape(6, 1, 1, 1)
+    scaled = (weight * rows * np.array([1, 0.4, 3]).reshape(1, 3, 1, 1)).astype(np.float32)
+    q, s = per_channel(scaled)
+    text, z = CONV_FLOAT, np.zeros(6, np.int8)
+    (layer,) = compare_weights(view(text, w=weight), view(CONV_QDQ, q=q, s=s, z=z)).layers
+    assert layer.rescaled
+    assert layer.step_rmse == pytest.approx(1 / math.sqrt(12), rel=0.15)
 
 
 def test_a_folded_batch_normalization_is_folded_into_the_reference():

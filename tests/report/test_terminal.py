@@ -104,7 +104,7 @@ def test_what_is_inside_has_a_line_each():
     text = render(full())
     for part in (
         "2 of 15 matched; diverges first at logits", "weights 36.1 dB, activations 32.9 dB, both 31.2 dB (logits)",
-        "by 3.5 steps, more than it should", "4 of 5 layers proven safe", "24.6 dB there instead of 31.3 dB",
+        "by 3.5 steps, more than rounding alone", "4 of 5 layers proven safe", "24.6 dB there instead of 31.3 dB",
         "metric    logits 0.712 → 0.698, loss 0.014 [-0.003, 0.031]", "0.516 × (peak 91.0 MB → 76.0 MB",
         "last.json, other samples", "PSNR 42.5 dB",
     ):  # fmt: skip
