@@ -87,6 +87,7 @@ def judged(case: Case, model: Path, arguments: argparse.Namespace) -> Report:
         quantized=model,
         data=DataOptions(specs=(str(case.eval),), samples=arguments.samples),
         tensor_samples=arguments.tensor_samples,
+        checks=False,
     )
     return compare(request, SilentProgress())
 
@@ -171,6 +172,7 @@ def main() -> int:
                 good.verdict.sentence,
                 *(f"{name}: {cell.text}" for name, cell in cells.items()),
                 sep="\n  ",
+                flush=True,
             )
             columns[case.name] = cells
             if good.verdict.status == "fail":

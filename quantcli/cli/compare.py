@@ -84,8 +84,8 @@ Examples:
     "--default-gates/--no-default-gates",
     default=True,
     section=VERDICT,
-    help="Fail where a layer is suspect ('suspects<=0') or where there is a new NaN ('nonfinite<=0'), as far as "
-    "no --gate says otherwise of these.  [default: on]",
+    help="Fail where a layer is suspect ('suspects<=0'), there is a new NaN ('nonfinite<=0'), or noise is more "
+    "than a tenth of an output ('sqnr>=10'), as far as no --gate says otherwise of these.  [default: on]",
 )
 @option(
     "--tensors/--no-tensors",

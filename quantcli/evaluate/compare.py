@@ -143,7 +143,13 @@ def compare_models(
         report = with_tensors(report, (original, quantized), dataset, tensors, threads, progress)
     results = evaluate_gates(parsed, report)
     if default:
-        added = default_gates(parsed, data=dataset is not None, tensors=report.tensors is not None)
+        added = default_gates(
+            parsed,
+            data=dataset is not None,
+            tensors=report.tensors is not None,
+            outputs=report.outputs,
+            synthetic=report.synthetic,
+        )
         results += tuple(dataclasses.replace(item, origin="default") for item in evaluate_gates(added, report))
     return dataclasses.replace(report, gates=results, verdict=verdict(results))
 

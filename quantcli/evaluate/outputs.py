@@ -82,6 +82,7 @@ class _Output:
         self.sums = PairSums()
         self.mismatches = 0
         self.axis: int | None = None
+        self.integers = False
 
     def observe(self, reference: np.ndarray, other: np.ndarray, rows: tuple[int, ...] | None) -> None:
         """Add one sample; ``rows`` is the shape of a sample's labels, for the output that is scored."""
@@ -91,6 +92,7 @@ class _Output:
                 return
             other = other.reshape(reference.shape)
         axis = None
+        self.integers = reference.dtype.kind in "iub"
         if reference.dtype.kind == "f":
             axis = class_axis(reference.shape) if rows is None else label_axis(reference.shape, rows)
         self.axis = axis if axis is not None else self.axis
@@ -120,6 +122,7 @@ class _Output:
             topk=self.top.results(),
             psnr=_psnr(self.peak, sums.rmse),
             peak=self.peak,
+            integers=self.integers,
         )
 
 

@@ -70,6 +70,7 @@ class OutputFidelity:
         topk: Agreement for larger numbers of classes.
         psnr: 20·log10(peak / RMSE) in dB, where the range of the output is given; inf: exact.
         peak: Length of that range.
+        integers: Whether the output holds integers, such as class numbers, whose SQNR says little.
     """
 
     name: str
@@ -91,6 +92,7 @@ class OutputFidelity:
     topk: tuple[TopK, ...] = ()
     psnr: float | None = None
     peak: float | None = None
+    integers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
