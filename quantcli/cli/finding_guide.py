@@ -164,7 +164,8 @@ EXITS: Mapping[int, Meaning] = {
         remedy="Run it again; tune goes on where it stopped.",
     ),
     EXIT_SIGTERM: Meaning(
-        sentence="Terminated by a signal, 128 + its number: 143 is SIGTERM, 129 a hang-up, 141 a closed pipe.",
+        sentence="Terminated by a signal, 128 + its number: 143 is SIGTERM, 129 a hang-up, 141 a closed pipe, "
+        "139 and 134 a crash of onnxruntime itself.",
         sign="Temporary files are removed, finished outputs stay.",
         remedy="Look at the time limit or memory limit of the job that ran it.",
     ),
