@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ from table import head, line, rewrite
 
 from quantcli.algorithms.effort import DEFAULT_EFFORT, EFFORTS
 from quantcli.core.dtypes import QTYPES
+from quantcli.core.rank_correlation import rank_correlation
 from quantcli.pipeline.evaluation import open_evaluation
 from quantcli.pipeline.layer_gains import LayerGains
 from quantcli.pipeline.left_in_float import model_without
@@ -110,16 +112,10 @@ class Figures:
         )  # fmt: skip
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0, equal values sharing the mean."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    starts = np.cumsum(count) - count
-    return np.asarray((starts + (count - 1) / 2)[place])
-
-
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation."""
-    return float(np.corrcoef(ranks(a), ranks(b))[0, 1])
+    """Rank correlation; NaN where there is no order."""
+    found = rank_correlation(a, b)
+    return math.nan if found is None else found
 
 
 def rank(case: Case, effort: str, bits: int, samples: int, most: int | None) -> Figures:

@@ -13,10 +13,12 @@ one another included: a layer whose bias was corrected for the errors before it 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from quantcli.core.rank_correlation import rank_correlation
 
 SAME_SEED = 2
 """Consecutive samples that share a v, so that errors which are the same for all samples can be told."""
@@ -71,6 +73,14 @@ class PartNoise:
         if every == 0 or whole <= 0:
             return found
         return found * (1 + min(found / every, 1.0) * (whole / every - 1))
+
+    def agreement(self, sets: Sequence[Collection[str]]) -> float | None:
+        """Rank correlation of what goes away without each of ``sets``, by every other sample and by the rest."""
+        halves = []
+        for start in range(SAME_SEED):  # both halves have the same seeds
+            part = replace(self, along=self.along[start::SAME_SEED], seeds=self.seeds[start::SAME_SEED])
+            halves.append(np.array([part.removed(parts) for parts in sets]))
+        return rank_correlation(*halves)
 
     def left(self, parts: Collection[str]) -> float:
         """Noise to signal without ``parts``.

@@ -25,7 +25,7 @@ import numpy as np
 
 from quantcli.core.intervals import wilson
 from quantcli.core.tensor_sums import RangeSums
-from quantcli.evaluate.bias_scales import changed_activations
+from quantcli.evaluate.bias_scales import BiasScale, changed_activations, changed_weights, judged
 from quantcli.evaluate.codecs import Codec, Codecs
 from quantcli.evaluate.quantized_weights import constant_value
 from quantcli.evaluate.tensor_matching import Match, logical_name
@@ -177,13 +177,29 @@ def find_range_faults(measured: Sequence[Measured]) -> Iterator[Suspect]:
 def find_bias_faults(
     quantized: GraphView, codecs: Codecs, matches: Mapping[str, Match], accused: Collection[str]
 ) -> Iterator[Suspect]:
-    """Scales of activations that biases contradict, no data needed; ``accused`` nodes have a wrong weight."""
-    for layer in changed_activations(quantized, codecs):
-        own = matches.get(logical_name(layer.node.outputs[0]))
-        if layer.node.name in accused or (own is not None and own.node in accused):
+    """Scales that biases contradict, no data needed; ``accused`` nodes have a wrong weight."""
+
+    def own(layer: BiasScale) -> Match | None:
+        return matches.get(logical_name(layer.node.outputs[0]))
+
+    layers = judged(quantized, codecs)
+    for layer in changed_weights(layers):
+        match, channel = own(layer), layer.broken[0]
+        if match is None or {layer.node.name, match.node} & set(accused):
+            continue
+        factor = 1 / float(layer.ratios[channel])
+        yield activation_suspect(
+            match,
+            "scale",
+            1 + abs(math.log2(factor)),
+            f"the scale of channel {channel} of its weight is {factor:.3g} times that for which its bias was made",
+        )
+    for layer in changed_activations(layers):
+        match = own(layer)
+        if layer.ratio is None or {layer.node.name, match.node if match is not None else ""} & set(accused):
             continue
         match = matches.get(logical_name(layer.integers)) or _holding(layer.integers, quantized, matches)
-        if match is None or layer.ratio is None:
+        if match is None:
             continue
         yield activation_suspect(
             match,

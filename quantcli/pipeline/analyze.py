@@ -51,6 +51,10 @@ FAR_DB = 1.5
 """Difference between the sum of the shares and the measured SQNR from which on the first order does not hold."""
 
 
+ALIKE = 0.5
+"""Rank correlation of two halves of the samples below which an order is mostly chance."""
+
+
 def analyze(request: AnalyzeRequest, progress: Progress) -> Analysis:
     """Analyze, and write the reports and the recipe that were asked for.
 
@@ -225,6 +229,12 @@ class _Analysis:
             notes.append(
                 "the shares do not add up to the error that was measured: it is too large, or not linear enough, "
                 "for predictions; believe the measured figures only"
+            )
+        agreement = self._noise.agreement([item.parts for item in self._gains.ranked])
+        if agreement is not None and agreement < ALIKE:
+            notes.append(
+                f"the layers are much alike: two halves of the samples rank them differently (rank correlation "
+                f"{agreement:.2f}); believe the first few lines only, or give more samples (--probe-samples)"
             )
         if self._runs.skipped:
             notes.append(f"{self._runs.skipped} samples of other shapes were left out")

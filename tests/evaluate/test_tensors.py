@@ -25,6 +25,7 @@ from small_net import (
     read_model,
 )
 
+from quantcli.evaluate.bias_scales import bias_scales
 from quantcli.evaluate.codecs import Codecs
 from quantcli.evaluate.tensors import TensorOptions
 from quantcli.graph.model_io import load_model_bytes
@@ -115,6 +116,29 @@ def test_a_bias_tells_without_data_that_the_scale_of_its_input_was_changed(tmp_p
     (suspect,) = found.suspects
     assert suspect.node == "r1"
     assert f"its scale is {factor:g} times that for which the bias of 'c2' was made" in suspect.sentence
+
+
+MATMUL = """net (float[N,4] x) => (float[N,8] y) {
+  [xq] q = QuantizeLinear(x, xs, xz)
+  [xd] d = DequantizeLinear(q, xs, xz)
+  [wd] w = DequantizeLinear<axis = 1>(wq, ws)
+  [mm] m = MatMul(d, w)
+  [bd] b = DequantizeLinear<axis = 0>(bq, bs)
+  [add] y = Add(m, b)
+}"""
+
+
+@pytest.mark.parametrize("channel", [None, 5])
+def test_a_bias_behind_a_matmul_tells_which_channel_of_the_weight_was_changed(channel):
+    scale = np.full(8, 0.25, np.float32)
+    constants = {
+        "xs": np.array(0.5, np.float32), "xz": np.array(3, np.uint8), "bs": scale * 0.5, "bq": np.ones(8, np.int32),
+        "wq": np.ones((4, 8), np.int8), "ws": scale * np.where(np.arange(8) == channel, 2, 1).astype(np.float32),
+    }  # fmt: skip
+    view = load_model_bytes(proto(HEAD + MATMUL, constants).SerializeToString()).view()
+    (layer,) = bias_scales(view, Codecs(view))
+    assert layer.kept == (channel is None)
+    assert layer.broken == (() if channel is None else (channel,))
 
 
 def test_biases_with_scales_of_their_own_tell_nothing(tmp_path):
