@@ -3,9 +3,9 @@
 A bias is stored as b = s_b·q with s_b = s_x·s_w, so that the integer kernel adds it to its sum without scaling
 (Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.4). Where one scale of x or w was
 changed afterwards, the bias still tells the old one: r = s_b / (s_x·s_w) is no longer 1. For x it is the same
-number for all channels; where it is 1 for most channels and another number for some, these channels of w were changed.
-Only models that keep the rule elsewhere are judged: other tools may give biases scales of their own. The bias of a
-MatMul is that of the one Add behind it.
+number for all channels; where it is 1 for most channels and another number for some, these channels of w were
+changed. Only models that keep the rule elsewhere are judged: other tools may give biases scales of their own. The
+bias of a MatMul is that of the one Add behind it.
 """
 
 from __future__ import annotations

@@ -132,8 +132,9 @@ MATMUL = """net (float[N,4] x) => (float[N,8] y) {
 def test_a_bias_behind_a_matmul_tells_which_channel_of_the_weight_was_changed(channel):
     scale = np.full(8, 0.25, np.float32)
     constants = {
-        "xs": np.array(0.5, np.float32), "xz": np.array(3, np.uint8), "bs": scale * 0.5, "bq": np.ones(8, np.int32),
-        "wq": np.ones((4, 8), np.int8), "ws": scale * np.where(np.arange(8) == channel, 2, 1).astype(np.float32),
+        "xs": np.array(0.5, np.float32), "xz": np.array(3, np.uint8), "wq": np.ones((4, 8), np.int8),
+        "ws": scale * np.where(np.arange(8) == channel, 2, 1).astype(np.float32), "bs": scale * 0.5,
+        "bq": np.ones(8, np.int32),
     }  # fmt: skip
     view = load_model_bytes(proto(HEAD + MATMUL, constants).SerializeToString()).view()
     (layer,) = bias_scales(view, Codecs(view))
