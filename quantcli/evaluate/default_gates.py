@@ -11,7 +11,8 @@ from quantcli.report.schema import OutputFidelity, Suspect
 FLOOR = "sqnr>=10"
 """Noise of a tenth of the signal's power: below, decisions change so often that no default can call it good."""
 
-DEFAULT_GATES = ("suspects<=0", "nonfinite<=0", FLOOR)
+FLAWLESS = ("suspects<=0", "nonfinite<=0")
+"""What no noise excuses."""
 
 
 def default_gates(
@@ -28,7 +29,7 @@ def default_gates(
     """
     own = {gate.metric for gate in asked}
     given = {Needs.MODELS, *((Needs.DATA,) if data else ())}
-    gates = (parse_gate(text) for text in (*DEFAULT_GATES[:-1], *_floors(outputs, synthetic=synthetic)))
+    gates = (parse_gate(text) for text in (*FLAWLESS, *_floors(outputs, synthetic=synthetic)))
     return tuple(
         gate
         for gate in gates

@@ -70,6 +70,7 @@ class Metric:
 
 
 _PERCENT = {"%": 0.01}
+_DECIBELS = {"dB": 1.0, "db": 1.0}
 
 
 def share(name: str, sentence: str, needs: Needs, *, per_output: bool = False) -> Metric:
@@ -84,6 +85,20 @@ def share(name: str, sentence: str, needs: Needs, *, per_output: bool = False) -
         units=_PERCENT,
         low=0.0,
         high=1.0,
+    )
+
+
+def sqnr_row(name: str, sentence: str, needs: Needs, *, per_output: bool = False) -> Metric:
+    """The row of a SQNR that says where noise comes from; against a baseline only where it is named."""
+    return Metric(
+        name=name,
+        sentence=sentence,
+        better=Better.HIGHER,
+        needs=needs,
+        per_output=per_output,
+        unit="dB",
+        units=_DECIBELS,
+        allow=Allowance(amount=0.5, named_only=True),
     )
 
 
@@ -112,7 +127,7 @@ _ROWS = (
         needs=Needs.DATA,
         per_output=True,
         unit="dB",
-        units={"dB": 1.0, "db": 1.0},
+        units=_DECIBELS,
     ),
     Metric(
         name="cosine",
@@ -212,7 +227,7 @@ _ROWS = (
         needs=Needs.RANGE,
         per_output=True,
         unit="dB",
-        units={"dB": 1.0, "db": 1.0},
+        units=_DECIBELS,
     ),
     share(
         "top5_agreement",
@@ -295,57 +310,37 @@ _ROWS = (
         high=1.0,
         allow=Allowance(amount=0.005, named_only=True),
     ),
-    Metric(
-        name="worst_tensor_sqnr",
-        sentence="lowest local SQNR of an activation in dB: its layer against the original's on the same inputs",
-        better=Better.HIGHER,
-        needs=Needs.DATA,
-        unit="dB",
-        units={"dB": 1.0, "db": 1.0},
-        allow=Allowance(amount=0.5, named_only=True),
+    sqnr_row(
+        "worst_tensor_sqnr",
+        "lowest local SQNR of an activation in dB: its layer against the original's on the same inputs",
+        Needs.DATA,
     ),
-    Metric(
-        name="weight_sqnr",
-        sentence="signal-to-quantization-noise ratio of the worst weight that was found in both models, in dB",
-        better=Better.HIGHER,
-        needs=Needs.MODELS,
-        unit="dB",
-        units={"dB": 1.0, "db": 1.0},
-        allow=Allowance(amount=0.5, named_only=True),
+    sqnr_row(
+        "weight_sqnr",
+        "signal-to-quantization-noise ratio of the worst weight that was found in both models, in dB",
+        Needs.MODELS,
     ),
 )
 
 _CHECK_ROWS = (
-    Metric(
-        name="weights_only_sqnr",
-        sentence="signal-to-quantization-noise ratio of an output with quantized weights and float activations",
-        better=Better.HIGHER,
-        needs=Needs.CHECKS,
+    sqnr_row(
+        "weights_only_sqnr",
+        "signal-to-quantization-noise ratio of an output with quantized weights and float activations",
+        Needs.CHECKS,
         per_output=True,
-        unit="dB",
-        units={"dB": 1.0, "db": 1.0},
-        allow=Allowance(amount=0.5, named_only=True),
     ),
-    Metric(
-        name="activations_only_sqnr",
-        sentence="signal-to-quantization-noise ratio of an output with float weights and quantized activations",
-        better=Better.HIGHER,
-        needs=Needs.CHECKS,
+    sqnr_row(
+        "activations_only_sqnr",
+        "signal-to-quantization-noise ratio of an output with float weights and quantized activations",
+        Needs.CHECKS,
         per_output=True,
-        unit="dB",
-        units={"dB": 1.0, "db": 1.0},
-        allow=Allowance(amount=0.5, named_only=True),
     ),
-    Metric(
-        name="no_vnni_sqnr",
-        sentence="signal-to-quantization-noise ratio of an output on an emulated x86 CPU without VNNI, whose "
+    sqnr_row(
+        "no_vnni_sqnr",
+        "signal-to-quantization-noise ratio of an output on an emulated x86 CPU without VNNI, whose "
         "16-bit sums saturate",
-        better=Better.HIGHER,
-        needs=Needs.CHECKS,
+        Needs.CHECKS,
         per_output=True,
-        unit="dB",
-        units={"dB": 1.0, "db": 1.0},
-        allow=Allowance(amount=0.5, named_only=True),
     ),
     Metric(
         name="fusion_steps",
