@@ -8,19 +8,17 @@ from typing import Any
 import click
 
 from quantcli.cli.command import Command, option
-from quantcli.cli.convert import check_bits, convert, recipe_of
+from quantcli.cli.convert import check_bits, conversion_without_files, convert
 from quantcli.cli.kinds import file_path
 from quantcli.cli.options import (
-    DATA,
     OUTPUT,
     RUNNING,
     data_option,
-    data_options,
+    eval_data_option,
     force_option,
     json_option,
     report_option,
     run_options,
-    run_settings,
     sampling_options,
 )
 from quantcli.cli.progress import show_progress
@@ -49,13 +47,7 @@ Examples:
 )
 @click.argument("model", type=file_path())
 @data_option("Samples to calibrate on. Forms as for convert. Repeatable, one for each input.")
-@option(
-    "--eval-data",
-    multiple=True,
-    metavar="SPEC",
-    section=DATA,
-    help="Other samples, on which errors are measured. Repeatable, one for each input.",
-)
+@eval_data_option("errors are measured")
 @option(
     "--probe-samples",
     type=click.IntRange(min=1),
@@ -122,24 +114,10 @@ def analyze(
         raise UsageError("U101", "there are no samples to analyze on", hint="add --data calib.npz")
     from quantcli.pipeline.analyze import analyze as run
     from quantcli.pipeline.analyze_types import AnalyzeOptions, AnalyzeRequest
-    from quantcli.pipeline.types import ConvertRequest
 
     settings = settings_of(context)
     request = AnalyzeRequest(
-        conversion=ConvertRequest(
-            model=model,
-            calibration=shared["calibration"],
-            data=data_options(data, shared),
-            eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
-            recipe=recipe_of(shared),
-            format=shared["format"],
-            opset=shared["opset"],
-            run=run_settings(shared),
-            effort=shared["effort"],
-            placement=shared["placement"] or "",
-            mask=shared["mask"],
-            max_memory=shared["max_memory"],
-        ),
+        conversion=conversion_without_files(model, data, eval_data, shared),
         options=AnalyzeOptions(probe_samples=probe_samples, target_sqnr=target_sqnr, latency=not no_latency),
         output=output,
         reports=report,

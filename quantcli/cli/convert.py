@@ -17,6 +17,8 @@ from quantcli.cli.options import (
     RUNNING,
     data_option,
     data_options,
+    eval_data_option,
+    eval_data_options,
     force_option,
     json_option,
     refuse_sampling_without_data,
@@ -79,13 +81,7 @@ Examples:
     "Samples to calibrate on: an .npz, .npy, folder, images, FILE.py:FUNCTION or random:N, as "
     "[NAME=]PATH[?option=value&...]. Repeatable, one for each input."
 )
-@option(
-    "--eval-data",
-    multiple=True,
-    metavar="SPEC",
-    section=DATA,
-    help="Other samples, on which the summary states the fidelity. Repeatable, one for each input.",
-)
+@eval_data_option("the summary states the fidelity")
 @sampling_options()
 @option(
     "--bits",
@@ -275,7 +271,7 @@ def convert_request(
         output=output,
         calibration=calibration,
         data=data_options(data, shared),
-        eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
+        eval_data=eval_data_options(eval_data, shared),
         recipe=recipe_of(shared),
         format=shared["format"],
         effort=shared["effort"],
@@ -355,4 +351,26 @@ def recipe_of(shared: dict[str, Any]) -> Recipe:
         method=shared["method"],
         include=shared["include"],
         exclude=shared["exclude"],
+    )
+
+
+def conversion_without_files(
+    model: Path, data: tuple[str, ...], eval_data: tuple[str, ...], shared: dict[str, Any]
+) -> ConvertRequest:
+    """The conversion that other commands make in order to measure it, from the options that they share with it."""
+    from quantcli.pipeline.types import ConvertRequest
+
+    return ConvertRequest(
+        model=model,
+        calibration=shared.get("calibration"),
+        data=data_options(data, shared),
+        eval_data=eval_data_options(eval_data, shared),
+        recipe=recipe_of(shared),
+        format=shared["format"],
+        opset=shared["opset"],
+        run=run_settings(shared),
+        effort=shared["effort"],
+        placement=shared["placement"] or "",
+        mask=shared["mask"],
+        max_memory=shared["max_memory"],
     )

@@ -14,7 +14,7 @@ from quantcli.cli.command import Command, option
 from quantcli.cli.compare import compare
 from quantcli.cli.convert import convert
 from quantcli.cli.kinds import ReportFile, file_path
-from quantcli.cli.options import DATA, OUTPUT, SAMPLING_OPTIONS, data_option, force_option
+from quantcli.cli.options import DATA, OUTPUT, SAMPLING_OPTIONS, data_option, eval_data_option, force_option
 from quantcli.cli.screen import screen_of
 from quantcli.cli.sections import PER_CALL, SAMPLING, sections
 from quantcli.cli.settings import global_options
@@ -45,13 +45,7 @@ def _options() -> Iterator[click.Parameter]:
 @click.command(cls=Command, epilog=_EPILOG, short_help="Write a configuration for run.", params=list(_options()))
 @click.argument("models", metavar="MODEL...", nargs=-1)
 @data_option("Samples to calibrate on. Forms as for convert; {name} stands for the model's. Repeatable.")
-@option(
-    "--eval-data",
-    multiple=True,
-    metavar="SPEC",
-    section=DATA,
-    help="Other samples, on which the quantized model is judged. Repeatable, one for each input.",
-)
+@eval_data_option("the quantized model is judged")
 @option("--labels", metavar="FILE", section=DATA, help="True classes of those samples (.npy, .txt, .csv).")
 @option("--labels-output", metavar="NAME", section=DATA, help="Output that the labels belong to.")
 @option(

@@ -46,6 +46,17 @@ def data_option(text: str) -> Decorator:
     return option("--data", multiple=True, metavar="SPEC", section=DATA, help=text)
 
 
+def eval_data_option(text: str) -> Decorator:
+    """``--eval-data``; ``text`` says what the samples are for."""
+    return option(
+        "--eval-data",
+        multiple=True,
+        metavar="SPEC",
+        section=DATA,
+        help=f"Other samples, on which {text}. Repeatable, one for each input.",
+    )
+
+
 def sampling_options() -> Decorator:
     """Which samples, and how they become inputs."""
     return stacked(
@@ -181,6 +192,11 @@ def data_options(specs: Sequence[str], shared: Mapping[str, Any]) -> DataOptions
         shapes=dict(shared["shape"]),
         image={name: shared[name] for name in _IMAGE_NAMES if shared[name] is not None},
     )
+
+
+def eval_data_options(specs: Sequence[str], shared: Mapping[str, Any]) -> DataOptions:
+    """The same for ``--eval-data``, of which all samples count, in their order."""
+    return data_options(specs, {**shared, "samples": None, "shuffle": False})
 
 
 def run_settings(shared: Mapping[str, Any]) -> RunOptions:

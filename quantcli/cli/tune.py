@@ -8,19 +8,18 @@ from typing import Any
 import click
 
 from quantcli.cli.command import Command, option
-from quantcli.cli.convert import check_bits, convert, recipe_of
+from quantcli.cli.convert import check_bits, conversion_without_files, convert
 from quantcli.cli.kinds import file_path
 from quantcli.cli.options import (
     DATA,
     OUTPUT,
     RUNNING,
     data_option,
-    data_options,
+    eval_data_option,
     force_option,
     json_option,
     refuse_without,
     run_options,
-    run_settings,
     sampling_options,
 )
 from quantcli.cli.progress import show_progress
@@ -69,13 +68,7 @@ Examples:
 )
 @option("--exit-zero", is_flag=True, section=_GOAL, help="Exit with 0 although a gate failed.")
 @data_option("Samples to calibrate on. Forms as for convert. Repeatable, one for each input.")
-@option(
-    "--eval-data",
-    multiple=True,
-    metavar="SPEC",
-    section=DATA,
-    help="Other samples, on which noise is measured and gates are judged. Repeatable, one for each input.",
-)
+@eval_data_option("noise is measured and gates are judged")
 @option(
     "--labels",
     type=file_path(),
@@ -144,23 +137,10 @@ def tune(
     from quantcli.cli.tune_view import show_tuning, tuning_json
     from quantcli.pipeline.tune import tune as run
     from quantcli.pipeline.tune_types import TuneOptions, TuneRequest
-    from quantcli.pipeline.types import ConvertRequest
 
     settings = settings_of(context)
     request = TuneRequest(
-        conversion=ConvertRequest(
-            model=model,
-            data=data_options(data, shared),
-            eval_data=data_options(eval_data, {**shared, "samples": None, "shuffle": False}),
-            recipe=recipe_of(shared),
-            format=shared["format"],
-            opset=shared["opset"],
-            run=run_settings(shared),
-            effort=shared["effort"],
-            placement=shared["placement"] or "",
-            mask=shared["mask"],
-            max_memory=shared["max_memory"],
-        ),
+        conversion=conversion_without_files(model, data, eval_data, shared),
         options=TuneOptions(gates=gate, minimize=shared["minimize"], probe_samples=shared["probe_samples"]),
         labels=labels,
         labels_output=labels_output,
