@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from quantcli.cli.command import Command, option
-from quantcli.cli.convert import check_bits, conversion_without_files, convert
+from quantcli.cli.convert import conversion_without_files, convert
 from quantcli.cli.kinds import file_path
 from quantcli.cli.options import (
     OUTPUT,
@@ -109,7 +109,6 @@ def analyze(
     The model is converted as convert does it with the same options, and nothing of it is kept. The errors of all
     layers come from one walk forwards and backwards for each sample; some predictions are checked by real runs.
     """
-    check_bits(shared)
     if not data:
         raise UsageError("U101", "there are no samples to analyze on", hint="add --data calib.npz")
     from quantcli.pipeline.analyze import analyze as run

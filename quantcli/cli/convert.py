@@ -1,4 +1,4 @@
-"""``quantcli convert``: make an int8 model."""
+"""``quantcli convert``: make a quantized model."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from quantcli.cli.options import (
     typed,
 )
 from quantcli.cli.progress import show_progress
+from quantcli.cli.scheme_options import SCHEME_OPTIONS, check_bits, form_of, recipe_of, scheme_options
 from quantcli.cli.screen import screen_of
 from quantcli.cli.settings import global_options, settings_of
 from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK, UsageError
+from quantcli.quantize.form import Form
 
 if TYPE_CHECKING:
     from quantcli.pipeline.types import ConvertRequest
-    from quantcli.quantize.recipe import Recipe
 
 _HOW = "How to quantize"
 
 _PLANNING = (
-    "target", "bits", "weight_bits", "activation_bits", "granularity", "symmetric", "exclude", "include", "recipe",
+    "target", *SCHEME_OPTIONS, "exclude", "include", "recipe",
 )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ Examples:
 """
 
 
-@click.command(cls=Command, tells_origins=True, epilog=_EPILOG, short_help="Make an int8 model, verified.")
+@click.command(cls=Command, tells_origins=True, epilog=_EPILOG, short_help="Make a quantized model, verified.")
 @click.argument("model", type=file_path())
 @option(
     "--calibration",
@@ -83,15 +84,7 @@ Examples:
 )
 @eval_data_option("the summary states the fidelity")
 @sampling_options()
-@option(
-    "--bits",
-    type=int,
-    metavar="N",
-    section=_HOW,
-    help="Bits of weights and activations, where the next two do not say otherwise.  [default: 8]",
-)
-@option("--weight-bits", type=int, metavar="N", section=_HOW, help="Bits of weights: 8, or 4 (half the size).")
-@option("--activation-bits", type=int, metavar="N", section=_HOW, help="Bits of activations: 8.")
+@scheme_options(_HOW)
 @option(
     "--recipe",
     type=file_path(),
@@ -127,20 +120,6 @@ Examples:
     section=_HOW,
     help="How ranges follow from statistics; see: quantcli explain.",
     shell_complete=_methods,
-)
-@option(
-    "--granularity",
-    type=click.Choice(["channel", "tensor"]),
-    default="channel",
-    show_default=True,
-    section=_HOW,
-    help="One scale for each output channel of a weight, or one for all.",
-)
-@option(
-    "--symmetric/--asymmetric",
-    default=False,
-    section=_HOW,
-    help="Activations with the zero point in the middle, or where the range puts it.  [default: asymmetric]",
 )
 @option(
     "--exclude",
@@ -197,7 +176,7 @@ Examples:
     type=file_path(),
     metavar="OUT",
     section=OUTPUT,
-    help="Quantized model.  [default: MODEL.int8.onnx]",
+    help="Quantized model.  [default: MODEL.int8.onnx, MODEL.int4.onnx, … after the type of its weights]",
 )
 @option(
     "--plan-out", type=file_path(), metavar="FILE", section=OUTPUT, help="Write the plan: every decision, as JSON."
@@ -209,7 +188,7 @@ Examples:
 @global_options
 @click.pass_context
 def convert(context: click.Context, /, **options: Any) -> int:
-    """Quantize a float model: 8-bit activations and weights where that pays on the target.
+    """Quantize a float model: by default 8-bit activations and weights where that pays on the target.
 
     The result is loaded, run and compared before it appears under its name; the model itself is never
     changed. Nodes that stay in float are listed with the reason.
@@ -261,7 +240,7 @@ def convert_request(
         UsageError: U101, U102 or U105: something is missing, not available, or has no effect.
     """
     check_bits(shared)
-    _check_sources(context, calibration, data, eval_data, dry_run)
+    _check_sources(context, form_of(shared), calibration, data, eval_data, dry_run)
     if plan is not None:
         _refuse_planning(context)
     from quantcli.pipeline.types import ConvertRequest
@@ -289,34 +268,17 @@ def convert_request(
     )
 
 
-def check_bits(shared: dict[str, Any]) -> None:
-    """Refuse numbers of bits that there are not.
-
-    Raises:
-        UsageError: U102.
-    """
-    for name, there in (("bits", (8,)), ("weight_bits", (8, 4)), ("activation_bits", (8,))):
-        if shared[name] is None or shared[name] in there:
-            continue
-        option = f"--{name.replace('_', '-')}"
-        raise UsageError(
-            "U102",
-            f"{option} {shared[name]} is not available: this release quantizes activations to 8 bits, "
-            "weights to 8 or 4",
-            hint=f"write {' or '.join(f'{option} {bits}' for bits in there)}, or leave it out",
-        )
-
-
 def _check_sources(
     context: click.Context,
+    form: Form,
     /,
     calibration: Path | None,
     data: tuple[str, ...],
     eval_data: tuple[str, ...],
     dry_run: bool,
 ) -> None:
-    """Exactly one source of ranges, unless nothing is to be computed; no option without effect."""
-    if not (dry_run or data or calibration is not None):
+    """Static quantization has a source of ranges, unless nothing is to be computed; no option without effect."""
+    if form is Form.STATIC and not (dry_run or data or calibration is not None):
         raise UsageError(
             "U101",
             "there is nothing to calibrate with: ranges of activations come from samples",
@@ -338,34 +300,29 @@ def _refuse_planning(context: click.Context) -> None:
         )
 
 
-def recipe_of(shared: dict[str, Any]) -> Recipe:
-    """The recipe that the options of this command say."""
-    from quantcli.core.dtypes import INT4, INT8
-    from quantcli.quantize.recipe import Recipe
-
-    return Recipe(
-        weight_dtype=INT4 if shared["weight_bits"] == 4 else INT8,
-        target=shared["target"],
-        symmetric=shared["symmetric"],
-        per_channel=shared["granularity"] == "channel",
-        method=shared["method"],
-        include=shared["include"],
-        exclude=shared["exclude"],
-    )
-
-
 def conversion_without_files(
     model: Path, data: tuple[str, ...], eval_data: tuple[str, ...], shared: dict[str, Any]
 ) -> ConvertRequest:
-    """The conversion that other commands make in order to measure it, from the options that they share with it."""
+    """The conversion that other commands make in order to measure it, from the options that they share with it.
+
+    Raises:
+        UsageError: U102 or U105, as ``recipe_of``; or the form is not static, which these commands measure.
+    """
     from quantcli.pipeline.types import ConvertRequest
 
+    recipe = recipe_of(shared)
+    if recipe.form is not Form.STATIC:
+        raise UsageError(
+            "U105",
+            f"the form '{recipe.form}' has no ranges of activations, which this command measures",
+            hint="leave the option for it out, or use convert and compare",
+        )
     return ConvertRequest(
         model=model,
         calibration=shared.get("calibration"),
         data=data_options(data, shared),
         eval_data=eval_data_options(eval_data, shared),
-        recipe=recipe_of(shared),
+        recipe=recipe,
         format=shared["format"],
         opset=shared["opset"],
         run=run_settings(shared),

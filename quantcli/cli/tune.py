@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from quantcli.cli.command import Command, option
-from quantcli.cli.convert import check_bits, conversion_without_files, convert
+from quantcli.cli.convert import conversion_without_files, convert
 from quantcli.cli.kinds import file_path
 from quantcli.cli.options import (
     DATA,
@@ -127,7 +127,6 @@ def tune(
     The noise of every tensor is measured at the outputs, an order follows from it and from the times of the
     layers, and real conversions along that order decide. The result is a recipe file.
     """
-    check_bits(shared)
     if not gate:
         raise UsageError("U101", "there is nothing to reach", hint="add a gate, such as --gate 'sqnr>=22'")
     if not data:

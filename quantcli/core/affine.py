@@ -64,18 +64,23 @@ def _usable(scale: np.ndarray) -> np.ndarray:
     return np.where(scale == 0, np.float32(1), np.maximum(scale.astype(np.float32), MIN_SCALE)).astype(np.float32)
 
 
-def broadcastable(params: QuantParams, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and zero point shaped to broadcast over a tensor of ``ndim`` axes."""
-    if params.spec.axis is None:
+def broadcastable(params: QuantParams, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and zero point in a form that broadcasts over a tensor of ``shape``; blocks are repeated."""
+    axis = params.spec.axis
+    if axis is None:
         return params.scale, params.zero_point
-    shape = [1] * ndim
-    shape[params.spec.axis] = -1
-    return params.scale.reshape(shape), params.zero_point.reshape(shape)
+    if params.spec.per_block:
+        part = (slice(None),) * axis + (slice(shape[axis]),)
+        scale, zero = (np.repeat(v, params.spec.block, axis)[part] for v in (params.scale, params.zero_point))
+        return scale, zero
+    form = [1] * len(shape)
+    form[axis] = -1
+    return params.scale.reshape(form), params.zero_point.reshape(form)
 
 
 def quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
     """Integers of ``x`` (float32, any shape), in ``params.spec.dtype.storage``."""
-    scale, zero = broadcastable(params, x.ndim)
+    scale, zero = broadcastable(params, x.shape)
     with np.errstate(over="ignore"):  # an infinite quotient saturates, as the kernel does
         q = np.rint(x.astype(np.float32) / scale).astype(np.float64) + zero
     clipped: np.ndarray = np.clip(q, params.spec.qmin, params.spec.qmax).astype(params.spec.dtype.storage)
@@ -84,7 +89,7 @@ def quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
 
 def dequantize(q: np.ndarray, params: QuantParams) -> np.ndarray:
     """Float32 values of integers ``q`` (any shape)."""
-    scale, zero = broadcastable(params, q.ndim)
+    scale, zero = broadcastable(params, q.shape)
     steps: np.ndarray = (q.astype(np.int64) - zero.astype(np.int64)).astype(np.float32)
     values: np.ndarray = steps * scale
     return values
@@ -96,7 +101,7 @@ def fake_quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
     The same bit for bit: clip(r + z, qmin, qmax) − z = clip(r, qmin − z, qmax − z), and all of that is exact in
     float32 for types of up to 16 bits.
     """
-    scale, zero = broadcastable(params, x.ndim)
+    scale, zero = broadcastable(params, x.shape)
     wide = zero.astype(np.int64)
     with np.errstate(over="ignore"):  # as in ``quantize``
         steps: np.ndarray = np.asarray(x, dtype=np.float32) / scale

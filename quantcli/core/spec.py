@@ -17,14 +17,24 @@ class QuantSpec:
         dtype: Integer type.
         symmetric: Zero point fixed at the middle of the type's range (0 for signed types, 2^(bits-1) for
             unsigned ones; 0 for unsigned types of tensors that cannot be negative).
-        axis: Channel axis for per-channel granularity; None for per-tensor.
+        axis: Channel axis for per-channel granularity; the axis that is cut into blocks where ``block`` is not 0;
+            None for per-tensor.
         narrow: Use [-qmax, qmax] of a signed type, so that negation is exact.
+        block: Values along ``axis`` that share a scale (per-block granularity); 0 for none. As
+            DequantizeLinear's ``block_size`` (ai.onnx 21), the last block may be shorter.
+        pow2: Scales are powers of two, so that fixed-point hardware rescales by shifts.
     """
 
     dtype: QType
     symmetric: bool = False
     axis: int | None = None
     narrow: bool = False
+    block: int = 0
+    pow2: bool = False
+
+    def __post_init__(self) -> None:
+        if self.block and self.axis is None:
+            raise ValueError("blocks lie along an axis")
 
     @property
     def qmin(self) -> int:
@@ -39,7 +49,12 @@ class QuantSpec:
     @property
     def per_channel(self) -> bool:
         """Whether there is one scale per channel."""
-        return self.axis is not None
+        return self.axis is not None and not self.block
+
+    @property
+    def per_block(self) -> bool:
+        """Whether there is one scale per block of values along ``axis``, and per value of the other axes."""
+        return self.block > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +63,8 @@ class QuantParams:
 
     Attributes:
         spec: The form these parameters belong to.
-        scale: float32, shape () per tensor or (channels,); finite and > 0.
+        scale: float32, shape () per tensor or (channels,); per block, the tensor's shape with ⌈n / block⌉ in place
+            of n on ``spec.axis``. Finite and > 0.
         zero_point: ``spec.dtype.storage``, same shape as ``scale``.
     """
 
@@ -59,7 +75,10 @@ class QuantParams:
     def __post_init__(self) -> None:
         scale = np.asarray(self.scale, dtype=np.float32).copy()
         zero_point = np.asarray(self.zero_point, dtype=self.spec.dtype.storage).copy()
-        if scale.shape != zero_point.shape or scale.ndim != int(self.spec.per_channel):
+        fits = scale.ndim == int(self.spec.per_channel)
+        if self.spec.per_block:
+            fits = scale.ndim > (self.spec.axis or 0)
+        if scale.shape != zero_point.shape or not fits:
             raise ValueError(f"scale {scale.shape} and zero point {zero_point.shape} do not fit {self.spec}")
         if not (np.isfinite(scale).all() and (scale > 0).all()):
             raise ValueError("scales must be finite and positive")

@@ -12,15 +12,14 @@ from quantcli._version import __version__
 from quantcli.algorithms.effort import EFFORTS
 from quantcli.calibration.estimators import parse_method
 from quantcli.calibration.file_format import encode
-from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.calibration.trial import made_up
 from quantcli.errors import ConfigError, UsageError
 from quantcli.graph.metadata import provenance, set_provenance
-from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import model_size, save_model
 from quantcli.graph.view import GraphView
 from quantcli.pipeline.carry_out import EMITTERS, Made, carry_out
 from quantcli.pipeline.contest import best_of
+from quantcli.pipeline.forms import Outcome, maker_of
 from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
 from quantcli.pipeline.placement_verdict import PlacementVerdict
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
@@ -31,6 +30,7 @@ from quantcli.pipeline.verify import verify
 from quantcli.pipeline.workbench import equalized, open_workbench, stored_statistics
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
+from quantcli.quantize.form import Form
 from quantcli.quantize.plan import Plan, plan_from_json
 from quantcli.quantize.planner import make_plan
 from quantcli.quantize.recipe import Recipe
@@ -50,10 +50,13 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         DataError, StaleCalibrationError: Samples or statistics do not fit.
         OutputError: A file exists (O101), or the result does not hold (O301).
     """
-    output = request.output or request.model.with_name(f"{request.model.stem}.int8.onnx")
+    output = request.output or request.model.with_name(f"{request.model.stem}.{request.recipe.label}.onnx")
     _check_request(request, output)
     parse_method(request.recipe.method)  # so that a wrong one is told before any work
     saved = None if request.plan is None else read_plan(request.plan)
+    form = request.recipe.form if saved is None else saved.form
+    if form is not Form.STATIC:
+        return _convert_otherwise(request, form, saved, output, progress)
     source = load_float_model(
         request.model,
         request.recipe.target,
@@ -73,7 +76,39 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     if request.eval_data.specs:
         open_samples(request.eval_data, source.inputs)  # so that what does not fit is told before any work
     made, verdict = _make(request, saved, source, progress)
-    return _finish(stated, made, verdict, output, progress)
+    return _finish(stated, _outcome(made), verdict, output, progress)
+
+
+def _convert_otherwise(
+    request: ConvertRequest, form: Form, saved: Plan | None, output: Path, progress: Progress
+) -> ConvertResult:
+    """A conversion by a form other than the static one."""
+    maker = maker_of(form)
+    if request.dry_run:
+        source, plan = maker.plan(request)
+        _write_plan(request, plan)
+        return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
+    return _finish(request, maker.make(request, saved, progress), None, output, progress)
+
+
+def _outcome(made: Made) -> Outcome:
+    """What a static conversion made."""
+    statistics = made.bench.statistics
+    return Outcome(
+        source=made.bench.source,
+        plan=made.plan,
+        model=made.model,
+        sample=made_up(statistics.inputs),
+        facts=made.facts,
+        digests=statistics.sample_digests,
+        provenance={
+            "calibration_sha256": hashlib.sha256(encode(statistics)).hexdigest(),
+            "data_fingerprint": statistics.data_fingerprint,
+            "data_samples": str(statistics.samples),
+            "data_synthetic": str(statistics.synthetic).lower(),
+        },
+        notes=(*made.bench.notes, *made.notes, *_solution_notes(made.solution), *statistics.notes),
+    )
 
 
 def _make(
@@ -97,17 +132,17 @@ def _make(
 
 
 def _finish(
-    request: ConvertRequest, made: Made, verdict: PlacementVerdict | None, output: Path, progress: Progress
+    request: ConvertRequest, made: Outcome, verdict: PlacementVerdict | None, output: Path, progress: Progress
 ) -> ConvertResult:
     """Verify the model and write it, its plan and its reports."""
-    source, plan, model, statistics = made.bench.source, made.plan, made.model, made.bench.statistics
-    _stamp(model, source, statistics, request, plan)
-    with runnable(model) as loadable:
-        kernels = verify(loadable, source, plan, made_up(statistics.inputs), threads=request.run.threads)
-    files = save_model(model, output, overwrite=request.overwrite)
+    source, plan = made.source, made.plan
+    _stamp(made, request)
+    with runnable(made.model) as loadable:
+        kernels = verify(loadable, source, plan, made.sample, threads=request.run.threads)
+    files = save_model(made.model, output, overwrite=request.overwrite)
     _write_plan(request, plan)
     data, fidelity_on = _quick_data(request)
-    report = convert_report(request, source, output, plan, kernels, data, statistics.sample_digests, progress)
+    report = convert_report(request, source, output, plan, kernels, data, made.digests, progress)
     written = write_reports(report, request.reports, overwrite=request.overwrite)
     placed = () if verdict is None else verdict.sentences(float_wanted=request.float_if_faster)
     return ConvertResult(
@@ -122,14 +157,7 @@ def _finish(
         report=report,
         rounding=made.facts,
         placement=verdict,
-        notes=(
-            *report.notes,
-            *placed,
-            *made.bench.notes,
-            *made.notes,
-            *_solution_notes(made.solution),
-            *statistics.notes,
-        ),
+        notes=(*report.notes, *placed, *made.notes),
     )
 
 
@@ -157,7 +185,8 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
                 hint="keep --plan-out, or leave --dry-run out",
             )
     else:
-        if request.calibration is None and not request.data.specs:
+        static = request.recipe.form is Form.STATIC
+        if static and request.calibration is None and not request.data.specs:
             raise UsageError(
                 "U201",
                 "static quantization needs ranges: give a calibration file or samples",
@@ -228,13 +257,7 @@ def _write_plan(request: ConvertRequest, plan: Plan) -> None:
 # Result -------------------------------------------------------------------------------------------------
 
 
-def _stamp(
-    model: OnnxModel,
-    source: FloatModel,
-    statistics: CalibrationStatistics,
-    request: ConvertRequest,
-    plan: Plan,
-) -> None:
+def _stamp(made: Outcome, request: ConvertRequest) -> None:
     """Provenance: what the result was made of. No time, host or path, so that the bytes depend on nothing else."""
     config = {
         "recipe": asdict(request.recipe),
@@ -242,22 +265,20 @@ def _stamp(
         "effort": request.effort,
         "mask": request.mask,
         "opset": request.opset,
-        "plan": hashlib.sha256(plan.to_json().encode()).hexdigest(),
+        "plan": hashlib.sha256(made.plan.to_json().encode()).hexdigest(),
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
     set_provenance(
-        model.metadata,
+        made.model.metadata,
         {
-            **provenance(model.metadata),
+            **provenance(made.model.metadata),
             "version": __version__,
-            "source_sha256": source.digest,
+            "source_sha256": made.source.digest,
             "config_sha256": digest,
-            "calibration_sha256": hashlib.sha256(encode(statistics)).hexdigest(),
-            "data_fingerprint": statistics.data_fingerprint,
-            "data_samples": str(statistics.samples),
-            "data_synthetic": str(statistics.synthetic).lower(),
+            **made.provenance,
             "method": request.recipe.method,
-            "target": plan.target,
+            "target": made.plan.target,
+            "form": made.plan.form.value,
             "format": request.format,
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ def verify(
     model: bytes | Path,
     source: FloatModel,
     plan: Plan,
-    sample: dict[str, np.ndarray] | None,
+    sample: Mapping[str, np.ndarray] | None,
     *,
     threads: int,
 ) -> KernelReport:

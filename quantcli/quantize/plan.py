@@ -17,19 +17,22 @@ from quantcli.core.spec import QuantSpec
 from quantcli.errors import ConfigError
 from quantcli.ops.reasons import Reason
 from quantcli.quantize.choices import Choices
+from quantcli.quantize.form import Form
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 class Action(StrEnum):
     """What becomes of a node.
 
-    A kernel of its own on integers, moved integers, part of another node's kernel, or float.
+    A kernel of its own on integers, moved integers, part of another node's kernel, a narrower float type, or
+    float as it was.
     """
 
     QUANTIZE = "quantize"
     PASSTHROUGH = "passthrough"
     FUSE = "fuse"
+    NARROW = "narrow"
     FLOAT = "float"
 
 
@@ -165,6 +168,7 @@ class Plan:
 
     Attributes:
         target: Name of the target.
+        form: What is quantized when.
         nodes: Every node of the main graph, in its order.
         tensors: Quantized activations by name, in order of production.
         layers: Kernels with weights.
@@ -189,6 +193,7 @@ class Plan:
     equalization: float = 0.0
     nearest: bool = False
     choices: Choices = field(default_factory=Choices)
+    form: Form = Form.STATIC
     version: int = field(default=PLAN_VERSION)
 
     def node(self, name: str) -> NodePlan:
@@ -238,6 +243,7 @@ def plan_from_json(text: str) -> Plan:
             )
         return Plan(
             target=raw["target"],
+            form=Form(raw["form"]),
             nodes=tuple(_node(item) for item in raw["nodes"]),
             tensors={name: _tensor(item) for name, item in raw["tensors"].items()},
             layers=tuple(

@@ -19,6 +19,7 @@ from quantcli.errors import ConfigError
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.targets import DEFAULT_TARGET
 from quantcli.quantize.choices import Choices
+from quantcli.quantize.form import Form
 
 TENSOR = "tensor:"
 """What stands before a selector of tensors."""
@@ -30,10 +31,19 @@ class Recipe:
 
     Attributes:
         target: Name of the target.
+        form: What is quantized when.
+        float_type: Of the form "float": "float16" or "bfloat16"; "" for the others.
         activation_dtype: Integer type of activations.
         weight_dtype: Integer type of weights.
         symmetric: Whether activations have a fixed zero point.
         per_channel: Whether weights have a scale per output channel.
+        weight_symmetric: Whether the zero points of weights are fixed.
+        block: Weights that share a scale, along the axis that products sum over; 0 for no blocks.
+        pow2_scales: Whether all scales are powers of two.
+        contrib_qdq: Whether Q/DQ of com.microsoft are written, which have 16 and 4 bits below opset 21.
+        accuracy_level: Of MatMulNBits: 4 for int8 activations inside, 1 for float32 (0 lets the runtime choose).
+        dynamic_lstm: Whether the form "dynamic" writes LSTM as com.microsoft.DynamicQuantizeLSTM.
+        keep_io: Of the form "float": whether inputs and outputs keep their types.
         method: Range method, as text ("capped", "minmax", "percentile:99.999", …).
         include: Selectors; when given, only matching nodes are quantized.
         exclude: Selectors of nodes left in float, and of tensors with "tensor:" before them; stronger than
@@ -43,15 +53,29 @@ class Recipe:
     """
 
     target: str = DEFAULT_TARGET
+    form: Form = Form.STATIC
+    float_type: str = ""
     activation_dtype: QType = UINT8
     weight_dtype: QType = INT8
     symmetric: bool = False
     per_channel: bool = True
+    weight_symmetric: bool = True
+    block: int = 0
+    pow2_scales: bool = False
+    contrib_qdq: bool = False
+    accuracy_level: int = 4
+    dynamic_lstm: bool = False
+    keep_io: bool = True
     method: str = "capped"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     float_tensors: tuple[str, ...] = ()
     choices: Choices = field(default_factory=Choices)
+
+    @property
+    def label(self) -> str:
+        """What files are named after: "int8", "int4", "float16"."""
+        return self.float_type or f"int{self.weight_dtype.bits}"
 
     @property
     def excluded_nodes(self) -> tuple[str, ...]:

@@ -50,14 +50,22 @@ def test_a_wrong_choice_lists_the_right_ones():
     assert "'qdq', 'qoperator'" in text
 
 
+@pytest.mark.parametrize("typed", ["--bits fp4", "--granularity block:0", "--granularity row"])
+def test_a_scheme_that_does_not_parse_is_a_usage_error(typed):
+    assert told("convert", "m.onnx", "--data", "d.npz", *typed.split()).startswith("error[U100]: ")
+
+
+def test_two_forms_exclude_each_other():
+    text = told("convert", "m.onnx", "--dynamic", "--weight-only")
+    assert text.startswith("error[U105]: --dynamic and --weight-only exclude each other")
+
+
 @pytest.mark.parametrize(
-    "typed", ["--bits 4", "--bits 16", "--weight-bits 2", "--weight-bits 0", "--activation-bits 4"]
+    "typed", ["--bits 3", "--bits 32", "--weight-bits 5", "--weight-bits 0", "--activation-bits 7"]
 )
 def test_other_bits_are_refused_in_one_sentence(typed):
     text = told("convert", "m.onnx", "--data", "d.npz", *typed.split())
-    assert text.startswith(
-        f"error[U102]: {typed} is not available: this release quantizes activations to 8 bits, weights to 8 or 4\n"
-    )
+    assert text.startswith(f"error[U102]: {typed} is not available: integers of ONNX have 16, 8, 4 or 2 bits\n")
 
 
 def test_convert_without_a_source_of_ranges_says_what_to_add():
