@@ -97,6 +97,7 @@ ERROR_CODES: dict[str, str] = {
     "U106": "Two outputs of one command have the same name.",
     "U107": "No gate says what fidelity or accuracy tuning has to reach.",
     "U108": "The model has no input of the name that --mask gives.",
+    "U109": "A pair of --state does not parse, or does not fit the model.",
     "U120": "An HTML report needs packages that are not installed: those of the extra, quantcli[html].",
     "U201": "Static quantization needs either a calibration file or samples.",
     "U202": "There is no such output format.",
@@ -157,6 +158,7 @@ ERROR_CODES: dict[str, str] = {
     "D110": "Random samples cannot be made for an input, for example because its shape is not known.",
     "D111": "An image cannot be read, or images are given and Pillow is not installed.",
     "D112": "Several things are wrong with the data; all of them are listed.",
+    "D113": "A state that is fed back changes its shape, so the model cannot take it.",
     "D121": "The labels cannot be read, or their number is not that of the samples.",
     # K: calibration files -----------------------------------------------------------------------
     "K101": "An activation became NaN, or an input or output Inf or NaN, while calibration ran the model.",

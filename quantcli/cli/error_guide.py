@@ -97,6 +97,11 @@ ADVICE: Mapping[str, Advice] = {
         cause="The name of the input is misspelt, or the export renamed it.",
         remedy="quantcli inspect MODEL lists the inputs.",
     ),
+    "U109": Advice(
+        cause="A state goes back as it is: the output of one step is the input of the next, so name, type and "
+        "shape have to fit.",
+        remedy="quantcli inspect MODEL lists inputs and outputs; write --state OUTPUT=INPUT, once for each state.",
+    ),
     "U120": Advice(
         cause="The templates and charts of HTML reports are packages of their own, which not everybody needs.",
         remedy="pip install 'quantcli[html]'; or write the report as .json now, and render it elsewhere with "
@@ -158,8 +163,8 @@ ADVICE: Mapping[str, Advice] = {
         remedy="Write what the message asks for, on the line that it names.",
     ),
     "C109": Advice(
-        cause="The file was cut off or edited, or --state names another file.",
-        remedy="Delete it to measure anew, or name another one with --state.",
+        cause="The file was cut off or edited, or --state-file names another file.",
+        remedy="Delete it to measure anew, or name another one with --state-file.",
     ),
     "C201": Advice(
         cause="The path behind --config is wrong, or a line is no TOML: a missing quote, a backslash in a "

@@ -129,6 +129,11 @@ INPUT_ADVICE: Mapping[str, Advice] = {
         cause="Several files or inputs do not fit; each has its own code and hint in the list.",
         remedy="Mend all of them; quantcli explain CODE says more about each.",
     ),
+    "D113": Advice(
+        cause="The output grows from step to step (a cache of all steps so far), or sequences of several sizes "
+        "follow each other.",
+        remedy="Say where sequences end (--sequence-length), or give recorded states as data in place of --state.",
+    ),
     "D121": Advice(
         cause="Labels of another data set, a header line in a CSV file, or labels of all samples for a part of "
         "them.",

@@ -26,7 +26,7 @@ OUTPUT = "Output"
 
 _IMAGE_NAMES = ("resize", "crop", "scale", "mean", "std", "layout", "channels", "preprocess")
 
-SAMPLING_OPTIONS = ("samples", "shuffle", "seed", "shape", *_IMAGE_NAMES)
+SAMPLING_OPTIONS = ("samples", "shuffle", "seed", "shape", "state", "sequence_length", *_IMAGE_NAMES)
 """Names of the values of ``sampling_options``."""
 
 
@@ -86,6 +86,20 @@ def sampling_options() -> Decorator:
             metavar="NAME=1x3x224x224",
             section=DATA,
             help="Shape of an input whose dimensions the model leaves open. Repeatable.",
+        ),
+        option(
+            "--state",
+            multiple=True,
+            metavar="OUT=IN",
+            section=DATA,
+            help="Feed output OUT of one sample to input IN of the next: a streaming model. Repeatable.",
+        ),
+        option(
+            "--sequence-length",
+            type=click.IntRange(min=1),
+            metavar="N",
+            section=DATA,
+            help="With --state: a new sequence starts after every N samples.  [default: one sequence]",
         ),
         option(
             "--resize", metavar="N|HxW", section=IMAGES, help="Resize images: the shorter side, or height x width."
@@ -190,6 +204,8 @@ def data_options(specs: Sequence[str], shared: Mapping[str, Any]) -> DataOptions
         shuffle=shared["shuffle"],
         seed=shared["seed"],
         shapes=dict(shared["shape"]),
+        states=tuple(shared["state"]),
+        sequence=shared["sequence_length"],
         image={name: shared[name] for name in _IMAGE_NAMES if shared[name] is not None},
     )
 

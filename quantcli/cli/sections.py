@@ -26,7 +26,7 @@ SAMPLING = "sampling"
 
 PER_CALL = frozenset({
     "data", "eval_data", "labels", "labels_output", "calibration", "output", "plan", "plan_out", "report", "gate",
-    "state", "dry_run", "merge", "exit_zero", "json", "force", "verbose", "quiet", "no_color", "config",
+    "state_file", "dry_run", "merge", "exit_zero", "json", "force", "verbose", "quiet", "no_color", "config",
 })  # fmt: skip
 """Names of values that are about one call, so that no section gives them."""
 

@@ -97,7 +97,7 @@ Examples:
     help="Recipe for convert --recipe.  [default: MODEL.recipe.toml]",
 )
 @option(
-    "--state",
+    "--state-file",
     type=file_path(),
     metavar="FILE",
     section=OUTPUT,
@@ -118,7 +118,7 @@ def tune(
     labels: Path | None,
     labels_output: str | None,
     output: Path | None,
-    state: Path | None,
+    state_file: Path | None,
     force: bool,
     **shared: Any,
 ) -> int:
@@ -144,7 +144,7 @@ def tune(
         labels=labels,
         labels_output=labels_output,
         output=output,
-        state=state,
+        state=state_file,
         overwrite=force,
     )
     with show_progress(settings) as progress:

@@ -7,7 +7,7 @@ the values tell (NaN, Inf, later samples of a function, damage deep in a file) i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,7 @@ def open_dataset(
     seed: int = 0,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     image: ImageOptions | None = None,
+    optional: Collection[str] = (),
 ) -> Dataset:
     """Open data for a model and check that it fits.
 
@@ -111,6 +112,7 @@ def open_dataset(
         shapes: Shapes by input name that replace the model's dynamic dimensions.
         image: Preprocessing for images, or for the arrays of a model with one input; options in a
             specification go first.
+        optional: Inputs that need no data; samples lack those that get none.
 
     Returns:
         A dataset that can be iterated again and again, one sample in memory at a time.
@@ -138,11 +140,13 @@ def open_dataset(
             candidate = open_source(spec, targets, image=image, alone=len(inputs) == 1, symbols=symbols, seed=seed)
             candidates.append((spec, candidate))
             problems.extend(candidate.problems)
-    problems.extend(_coverage(fixed, candidates))
+    problems.extend(_coverage(fixed, candidates, optional))
     sources = tuple(candidate.source for _, candidate in candidates if candidate.source is not None)
     problems.extend(_counts(sources))
     raise_all(problems)
-    return _zipped(parsed, sources, fixed, samples, shuffle, seed)
+    given = {name for source in sources for name in source.inputs}
+    fed = tuple(spec for spec in fixed if spec.name in given)
+    return _zipped(parsed, sources, fed, samples, shuffle, seed)
 
 
 def _zipped(
@@ -233,7 +237,9 @@ def _unknown_names(specs: Sequence[DataSpec], inputs: Sequence[InputSpec]) -> li
     ]
 
 
-def _coverage(inputs: tuple[InputSpec, ...], candidates: Sequence[tuple[DataSpec, Candidate]]) -> list[Problem]:
+def _coverage(
+    inputs: tuple[InputSpec, ...], candidates: Sequence[tuple[DataSpec, Candidate]], optional: Collection[str]
+) -> list[Problem]:
     """Inputs that have no data or have it twice."""
     givers: dict[str, list[str]] = {spec.name: [] for spec in inputs}
     for spec, candidate in candidates:
@@ -252,7 +258,7 @@ def _coverage(inputs: tuple[InputSpec, ...], candidates: Sequence[tuple[DataSpec
     if any(candidate.provides is None for _, candidate in candidates):
         return problems
     spare = [name for _, candidate in candidates for name in candidate.spare]
-    missing = [spec for spec in inputs if not givers[spec.name]]
+    missing = [spec for spec in inputs if not givers[spec.name] and spec.name not in optional]
     for lacking in missing:
         offered = f"; the data holds {quoted(spare)}{did_you_mean(lacking.name, spare)}" if spare else ""
         problems.append(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from quantcli._version import __version__
+from quantcli.data.states import StateLinks
 from quantcli.errors import RuntimeFailure, UsageError
 from quantcli.evaluate.checks import CheckOptions, run_checks
 from quantcli.evaluate.default_gates import default_gates
@@ -68,6 +69,7 @@ def compare_models(
     checks: CheckOptions | None = None,
     tensors: TensorOptions | None = None,
     default: bool = False,
+    states: StateLinks | None = None,
     threads: int = 1,
     compressed: bool = False,
     command: str | None = None,
@@ -88,6 +90,8 @@ def compare_models(
             for nothing of it.
         tensors: How to look for the layers that the error comes from; None for not at all.
         default: Hold the default gates as well, as far as ``gates`` says nothing of their metrics.
+        states: Outputs that are fed back: ``dataset`` holds those of the original; for the fidelity of outputs,
+            the other model goes on from its own.
         threads: Intra-op threads of all runs.
         compressed: Compare sizes after gzip, too.
         command: How to reproduce it, for the report.
@@ -132,6 +136,7 @@ def compare_models(
             metrics.for_gates(parsed),
             parsed,
             latency,
+            states,
             threads,
             progress or SilentProgress(),
         )
@@ -193,6 +198,7 @@ def _with_runs(
     metrics: MetricOptions,
     gates: Sequence[Gate],
     latency: LatencyOptions | None,
+    states: StateLinks | None,
     threads: int,
     progress: Progress,
 ) -> Report:
@@ -206,6 +212,7 @@ def _with_runs(
         labels=labels,
         output_for_labels=output_for_labels,
         metrics=metrics,
+        states=states,
         progress=progress,
     )
     timing = None if latency is None else _time(sessions, dataset, latency, threads, progress)

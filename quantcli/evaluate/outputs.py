@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from quantcli.core.metrics import PairSums, class_axis, measure, merge
+from quantcli.data.states import StateFeed, StateLinks
 from quantcli.errors import DataError
 from quantcli.evaluate.gate_syntax import unknown_output
 from quantcli.evaluate.labels import LabelScorer, label_axis
@@ -147,6 +148,7 @@ def compare_outputs(
     labels: np.ndarray | None = None,
     output_for_labels: str | None = None,
     metrics: MetricOptions | None = None,
+    states: StateLinks | None = None,
     progress: Progress | None = None,
 ) -> OutputComparison:
     """Run both models over ``dataset`` and measure how far their outputs are apart.
@@ -159,6 +161,7 @@ def compare_outputs(
         output_for_labels: Name (in the original) of the output that labels belong to; None for the first
             whose shape fits.
         metrics: What else to measure.
+        states: Outputs that are fed back: ``dataset`` holds the original's, the other model goes on from its own.
         progress: Told of each sample.
 
     Raises:
@@ -178,7 +181,8 @@ def compare_outputs(
     scorer = LabelScorer(labels, output_for_labels, metrics.top_k) if labels is not None else None
     progress = progress or SilentProgress()
     progress.start("compare", dataset.length)
-    found = _pass(original, quantized, dataset, matched, _Tasks(metrics, labels, dataset.length), scorer, progress)
+    tasks = _Tasks(metrics, labels, dataset.length)
+    found = _pass(original, _Streamed(quantized, states, matched), dataset, matched, tasks, scorer, progress)
     progress.finish()
     return found
 
@@ -214,9 +218,31 @@ class _Tasks:
         return tuple(metric for scorer in self.scorers for metric in scorer.results())
 
 
+class _Streamed:
+    """The judged model; where states are fed back, it goes on from its own."""
+
+    def __init__(self, session: Session, links: StateLinks | None, matched: OutputPairs) -> None:
+        self._session = session
+        self._states: StateFeed | None = None
+        self._fed: tuple[str, ...] = ()
+        if links is not None:
+            partners = dict(matched.pairs)
+            own = tuple((partners.get(output, output), name) for output, name in links.pairs)
+            self._states = StateFeed(replace(links, pairs=own), {})
+            self._fed = tuple(output for output, _ in own)
+
+    def run(self, feed: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Outputs ``names`` of one step."""
+        if self._states is None:
+            return self._session.run(feed, names)
+        found = self._session.run(self._states.feed(feed), tuple(dict.fromkeys((*names, *self._fed))))
+        self._states.take(found)
+        return found
+
+
 def _pass(
     original: Session,
-    quantized: Session,
+    quantized: _Streamed,
     dataset: SampleSource,
     matched: OutputPairs,
     tasks: _Tasks,

@@ -54,7 +54,7 @@ def calibrate(request: CalibrateRequest, progress: Progress) -> CalibrateResult:
     source = load_float_model(request.model, request.target, threads=request.run.threads)
     found = collect_statistics(
         source,
-        open_samples(request.data, source.inputs),
+        open_samples(request.data, source.inputs, source.path),
         request.run,
         request.target,
         progress,

@@ -21,7 +21,7 @@ from quantcli.graph.model_io import load_model
 from quantcli.pipeline.baseline import read_baseline
 from quantcli.pipeline.metrics import open_metrics, truth_files
 from quantcli.pipeline.reporting import check_report_forms, write_reports
-from quantcli.pipeline.samples import WatchedSamples, open_samples
+from quantcli.pipeline.samples import WatchedSamples, links_of, open_samples
 from quantcli.pipeline.types import CompareRequest, RunOptions
 from quantcli.pipeline.writing import check_outputs, data_files
 from quantcli.progress import Progress
@@ -47,7 +47,9 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
     dataset = None
     labels = None
     if request.data.specs:
-        dataset = WatchedSamples(open_samples(request.data, model_inputs(request.original, request.run)))
+        dataset = WatchedSamples(
+            open_samples(request.data, model_inputs(request.original, request.run), request.original)
+        )
     if request.labels is not None:
         labels = _labels(request, dataset)
     report = compare_models(
@@ -62,6 +64,7 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
         checks=_checks(request),
         tensors=_tensor_options(request),
         default=request.default_gates,
+        states=links_of(request.data),
         threads=request.run.threads,
         command=request.command or None,
         progress=progress,

@@ -12,11 +12,12 @@ import numpy as np
 from quantcli.data.base import Dataset, Sample
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.data.labels import read_labels
+from quantcli.data.states import StateLinks
 from quantcli.errors import UsageError
 from quantcli.evaluate.compare import LatencyOptions, compare_models
 from quantcli.evaluate.gate_syntax import Gate
 from quantcli.evaluate.metric_options import MetricOptions
-from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.samples import links_of, open_samples
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import DataOptions, RunOptions
 from quantcli.pipeline.workbench import SampleKeeper
@@ -36,6 +37,7 @@ class Evaluation:
         threads: Intra-op threads.
         timed_pairs: Pairs of timed runs; 0 for none.
         metrics: What else is measured of the outputs.
+        states: Outputs that are fed back.
     """
 
     original: Path
@@ -45,6 +47,7 @@ class Evaluation:
     threads: int = 1
     timed_pairs: int = 0
     metrics: MetricOptions = field(default_factory=MetricOptions)
+    states: StateLinks | None = None
 
     @property
     def digest(self) -> str:
@@ -72,6 +75,7 @@ class Evaluation:
             labels=self.labels,
             output_for_labels=self.labels_output,
             metrics=self.metrics,
+            states=self.states,
             latency=LatencyOptions(repeats=self.timed_pairs) if self.timed_pairs else None,
             threads=self.threads,
             progress=progress,
@@ -94,7 +98,7 @@ def open_evaluation(
         UsageError: U105, there are labels, and the samples are shuffled.
         DataError: Samples or labels do not fit.
     """
-    dataset = open_samples(data, source.inputs)
+    dataset = open_samples(data, source.inputs, source.path)
     found = None
     if labels is not None:
         if data.shuffle:
@@ -111,4 +115,5 @@ def open_evaluation(
         threads=run.threads,
         timed_pairs=timed_pairs,
         metrics=MetricOptions().for_gates(gates),
+        states=links_of(data),
     )

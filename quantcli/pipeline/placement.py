@@ -156,7 +156,7 @@ def _few(
     samples: list[Sample] = []
     outputs: list[dict[str, np.ndarray]] = []
     spent = 0.0
-    for sample in islice(open_samples(replace(data, samples=wanted), source.inputs), wanted):
+    for sample in islice(open_samples(replace(data, samples=wanted), source.inputs, source.path), wanted):
         if len(samples) >= FEWEST_SAMPLES and spent > seconds:
             break
         began = clock()

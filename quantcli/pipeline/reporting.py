@@ -9,7 +9,7 @@ from pathlib import Path
 
 from quantcli.data.overlap import SampleDigests
 from quantcli.evaluate.compare import compare_models
-from quantcli.pipeline.samples import WatchedSamples, open_samples
+from quantcli.pipeline.samples import WatchedSamples, links_of, open_samples
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import ConvertRequest, DataOptions
 from quantcli.pipeline.writing import write_text
@@ -80,11 +80,12 @@ def convert_report(
 
     ``calibrated`` says which samples the ranges were chosen on: evaluation on them is told.
     """
-    dataset = None if data is None else WatchedSamples(open_samples(data, source.inputs))
+    dataset = None if data is None else WatchedSamples(open_samples(data, source.inputs, source.path))
     report = compare_models(
         source.path,
         output,
         dataset=dataset,
+        states=None if data is None else links_of(data),
         threads=request.run.threads,
         progress=progress,
     )

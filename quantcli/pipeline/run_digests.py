@@ -61,7 +61,7 @@ def data_digests(data: DataOptions, model: Path, run: RunOptions) -> dict[str, s
     found = _numbered((f"data {spec.label}", _spec_digest(spec)) for spec in specs if spec.kind != "function")
     if any(spec.kind == "function" for spec in specs):
         fingerprint = Fingerprint()
-        for _ in fingerprint.watch(open_samples(data, model_inputs(model, run))):
+        for _ in fingerprint.watch(open_samples(data, model_inputs(model, run), model)):
             pass
         labels = ", ".join(spec.label for spec in specs if spec.kind == "function")
         found[f"data {labels}"] = fingerprint.hexdigest()

@@ -3,20 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from quantcli.data.base import Dataset, InputSpec, Sample
 from quantcli.data.dataset import open_dataset
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.data.options import parse_image_options
+from quantcli.data.states import StateLinks, StreamedDataset, check_links, parse_links, zero_states
+from quantcli.errors import UsageError
 from quantcli.pipeline.types import DataOptions
+from quantcli.runtime.session import Session
 
 
-def open_samples(options: DataOptions, inputs: Sequence[InputSpec]) -> Dataset:
-    """Open and check the samples that ``options`` name.
+def open_samples(options: DataOptions, inputs: Sequence[InputSpec], model: Path) -> Dataset:
+    """Open and check the samples that ``options`` name for the float model in ``model``.
+
+    Where states are fed back, the samples hold those that this model computes.
 
     Raises:
-        UsageError, DataError: As ``open_dataset`` says.
+        UsageError, DataError: As ``open_dataset`` says; U109, a state does not fit the model.
     """
+    links = links_of(options)
+    if links is None:
+        return _open(options, inputs)
+    session = Session(model)
+    check_links(links, inputs, session.outputs)
+    steps = _open(options, inputs, optional=links.inputs)
+    first: Sample = next(iter(steps), {})
+    return StreamedDataset(
+        dataset=steps,
+        links=links,
+        run=session.run,
+        start=zero_states(links, inputs, tuple(first), options.shapes),
+        order=tuple(spec.name for spec in inputs),
+    )
+
+
+def links_of(options: DataOptions) -> StateLinks | None:
+    """The states that are fed back, None for none.
+
+    Raises:
+        UsageError: U109, a pair does not parse; U105, the order of the steps is lost.
+    """
+    links = parse_links(options.states, options.sequence)
+    if links is None and options.sequence is not None:
+        raise UsageError(
+            "U105", "--sequence-length has no effect without --state", hint="add --state OUTPUT=INPUT"
+        )
+    if links is not None and options.shuffle:
+        raise UsageError(
+            "U105",
+            "--state feeds states from one sample to the next, so the samples cannot be shuffled",
+            hint="leave --shuffle out",
+        )
+    return links
+
+
+def _open(options: DataOptions, inputs: Sequence[InputSpec], *, optional: Sequence[str] = ()) -> Dataset:
     return open_dataset(
         options.specs,
         inputs,
@@ -25,6 +68,7 @@ def open_samples(options: DataOptions, inputs: Sequence[InputSpec]) -> Dataset:
         seed=options.seed,
         shapes=options.shapes,
         image=parse_image_options(options.image) if options.image else None,
+        optional=optional,
     )
 
 

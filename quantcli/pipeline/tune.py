@@ -170,7 +170,7 @@ def _check_measurable(gates: tuple[Gate, ...], evaluation: Evaluation) -> None:
 def _key(request: ConvertRequest, source: FloatModel, evaluation: Evaluation, probe_samples: int) -> str:
     """Digest of all that measurements depend on, but for placement, which is measured itself."""
     data = Fingerprint()
-    for sample in open_samples(request.data, source.inputs):
+    for sample in open_samples(request.data, source.inputs, source.path):
         data.update(sample)
     calibration = b"" if request.calibration is None else request.calibration.read_bytes()
     options = (request.format, request.opset, request.effort, request.placement, request.mask, request.max_memory)

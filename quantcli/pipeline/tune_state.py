@@ -119,5 +119,5 @@ class TuneState:
             raise ConfigError(
                 "C109",
                 f"'{path.name}' is no state of a tuning run, or was damaged",
-                hint="delete it to start anew, or name another file with --state",
+                hint="delete it to start anew, or name another file with --state-file",
             ) from error

@@ -29,6 +29,8 @@ class DataOptions:
         shuffle: Take them in a seeded random order.
         seed: Of the shuffle and of ``random:`` data.
         shapes: Shapes of inputs with dynamic dimensions, for ``random:`` data.
+        states: ``OUTPUT=INPUT`` pairs: what a run gives as OUTPUT, the next one takes as INPUT.
+        sequence: Samples of a sequence, after which states start anew; None for one sequence.
         image: Options of image folders by name (resize, crop, mean, std, scale, layout, channels, preprocess),
             as text; options in a spec are stronger.
     """
@@ -38,6 +40,8 @@ class DataOptions:
     shuffle: bool = False
     seed: int = 0
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    states: tuple[str, ...] = ()
+    sequence: int | None = None
     image: Mapping[str, str] = field(default_factory=dict)
 
 

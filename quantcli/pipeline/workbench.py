@@ -127,7 +127,7 @@ def open_workbench(
     if statistics is not None and not request.data.specs:
         told = "weights were rounded to nearest: rounding against the data needs samples, too (--data)"
         return Workbench(source=source, statistics=statistics, notes=(told,))
-    dataset = open_samples(request.data, source.inputs)
+    dataset = open_samples(request.data, source.inputs, source.path)
     kept = SampleKeeper(count)
     if statistics is None:
         statistics = calibrated(request, source, dataset, progress, kept.watch)

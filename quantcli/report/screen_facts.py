@@ -29,6 +29,8 @@ def screen_facts(report: Report, outputs: int | None) -> Iterable[tuple[str, str
     if report.data is not None:
         stamp = ", SYNTHETIC" if report.synthetic else ""
         yield "data", f"{fmt.name(report.data.name)}, {fmt.plural(report.data.samples, 'sample')}{stamp}"
+        for note in report.data.notes[:outputs]:
+            yield "", fmt.name(note, 300)
 
 
 def _files(report: Report) -> Iterator[tuple[str, str]]:

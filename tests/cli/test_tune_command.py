@@ -48,7 +48,7 @@ def test_options_reach_the_request(monkeypatch):
     done = invoke(
         *TUNE, "--gate", "accuracy_drop<=1pp", "--eval-data", "e.npz", "--labels", "l.npy", "--labels-output", "y",
         "--minimize", "layers", "--probe-samples", "8", "--samples", "5", "--exclude", "op:Gemm", "--effort",
-        "fast", "--method", "minmax", "--threads", "2", "-o", "r.toml", "--state", "s.json", "-f",
+        "fast", "--method", "minmax", "--threads", "2", "-o", "r.toml", "--state-file", "s.json", "-f",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert spy.request == TuneRequest(

@@ -104,7 +104,7 @@ def calibrated(
     source = load_float_model(model, "ort-cpu")
     return collect_statistics(
         source,
-        open_samples(DataOptions(specs=(str(folder / "samples.npz"),)), source.inputs),
+        open_samples(DataOptions(specs=(str(folder / "samples.npz"),)), source.inputs, source.path),
         run or RunOptions(),
         "ort-cpu",
         SilentProgress(),
@@ -192,7 +192,7 @@ def test_samples_of_several_lengths_keep_their_channels(tmp_path: Path) -> None:
     source = load_float_model(model, "ort-cpu")
     found = collect_statistics(
         source,
-        open_samples(DataOptions(specs=(str(folder),)), source.inputs),
+        open_samples(DataOptions(specs=(str(folder),)), source.inputs, source.path),
         RunOptions(),
         "ort-cpu",
         SilentProgress(),
