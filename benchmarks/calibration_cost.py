@@ -69,7 +69,9 @@ def sweep(case: Case, count: int) -> None:
     """Statistics by quantcli of the same samples."""
     source = load_float_model(case.model, TARGET)
     data = DataOptions(specs=(str(case.calib),), samples=count)
-    collect_statistics(source, open_samples(data, source.inputs, source.path), RunOptions(), TARGET, SilentProgress())
+    collect_statistics(
+        source, open_samples(data, source.inputs, source.path), RunOptions(), TARGET, SilentProgress()
+    )
 
 
 def their_calibrator(case: Case, method: str) -> float:

@@ -43,6 +43,8 @@ class Case:
         output: The output that is judged; None for the first float output.
         decision: What is decided by it: "argmax", "half" (above 0.5), or None.
         limits: What must hold, by the names in conditions.toml.
+        mask: Input that marks padding; None without one.
+        states: Input by the output that it is fed from, in a streaming model.
         strict: Models whose activations are quantized as they run count as rivals, however slow they are.
     """
 
@@ -55,6 +57,8 @@ class Case:
     output: str | None = None
     decision: str | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
+    mask: str | None = None
+    states: Mapping[str, str] = field(default_factory=dict)
     strict: bool = False
 
 
@@ -93,6 +97,8 @@ def real_models(folder: Path, work: Path) -> list[Case]:
                 labels=folder / labels if labels else None,
                 output=output,
                 decision=decision,
+                mask=known.pop("mask", None),
+                states=known.pop("states", {}),
                 strict=known.pop("strict", False),
                 limits=known,
             )
