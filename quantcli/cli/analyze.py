@@ -41,6 +41,7 @@ Examples:
 
 @click.command(
     cls=Command,
+    tells_origins=True,
     epilog=_EPILOG,
     short_help="Find the layers that make the error.",
     params=[param for param in convert.params if param.name in _AS_IN_CONVERT],

@@ -84,3 +84,9 @@ def test_a_sample_model_is_analyzed(tmp_path):
     assert len(found.layers) >= 18
     assert not any("one by one" in note for note in found.notes)
     assert found.sqnr_predicted == pytest.approx(found.sqnr, abs=3)
+
+
+def test_verbose_says_where_values_come_from(monkeypatch):
+    replace_use_case(monkeypatch, "analyze", analysis())
+    told = invoke("analyze", "m.onnx", "--data", "c.npz", "--effort", "fast", "-v").stderr
+    assert "option: effort  fast  (command line)" in told
