@@ -19,16 +19,17 @@ from quantcli.graph.opset_rewrite import CannotRaise, Rewriter
 from quantcli.graph.shapes import inferred_types
 from quantcli.graph.traverse import nested_graphs
 
-NEWEST_OPSET = 26
-"""Up to here the changes of operators are known; also the newest that onnxruntime 1.31 runs."""
+NEWEST_OPSET = 28
+"""Up to here the changes of operators are known."""
 
-_NEWEST_IR = 13  # the newest that onnxruntime 1.31 reads
 _IR_WITH_FREE_INITIALIZERS = 4  # from here on initializers need not be listed as inputs
 _OLDEST_KNOWN = 7
 
 
 def min_ir_version(opset: int) -> int:
-    """The IR version of the onnx release that brought ``opset`` of ai.onnx, at least 4 and at most 13.
+    """The IR version of the onnx release that brought ``opset`` of ai.onnx, at least 4.
+
+    A runtime that knows the opset was built with that release or a later one, so that it reads its IR version.
 
     Raises:
         ValueError: There is no such opset.
@@ -36,7 +37,7 @@ def min_ir_version(opset: int) -> int:
     known = {row[2]: row[1] for row in reversed(onnx.helper.VERSION_TABLE)}
     if opset not in known:
         raise ValueError(f"there is no opset {opset}")
-    return min(max(known[opset], _IR_WITH_FREE_INITIALIZERS), _NEWEST_IR)
+    return max(known[opset], _IR_WITH_FREE_INITIALIZERS)
 
 
 def upgrade_opset(model: OnnxModel, target: int) -> None:
@@ -47,7 +48,7 @@ def upgrade_opset(model: OnnxModel, target: int) -> None:
 
     Args:
         model: A model of opset 7 or newer; it stays as it was on failure.
-        target: 8 to 26, not below what the model has.
+        target: 8 to ``NEWEST_OPSET``, not below what the model has.
 
     Raises:
         UnsupportedModelError: A node has no exact form in the new opset (M210).

@@ -1,4 +1,4 @@
-"""Changes of ai.onnx operators between opsets 7 and 26 that old nodes do not survive as they are.
+"""Changes of ai.onnx operators between opsets 7 and 28 that old nodes do not survive as they are.
 
 ``ADAPTERS[(operator, opset)]`` turns a node that is valid just below ``opset`` into one of ``opset`` that
 computes the same. What is not in the table only gained types, or attributes and inputs whose defaults are

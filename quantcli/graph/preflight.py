@@ -24,7 +24,7 @@ _EMPTY: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Versions that are accepted; the newest depend on the installed onnxruntime.
+    """Versions that are accepted; the newest that can be run depend on the installed onnxruntime.
 
     Attributes:
         min_ir: Oldest IR version; 3 is the first with operator-set imports.
@@ -34,13 +34,13 @@ class Limits:
     """
 
     min_ir: int = 3
-    max_ir: int = 13
+    max_ir: int = 14
     min_opset: int = 7
-    max_opset: int = 26
+    max_opset: int = 28
 
 
 DEFAULT_LIMITS = Limits()
-"""What onnxruntime 1.31 accepts."""
+"""What is known here, of onnx 1.23. What can be run is asked of the runtime (``runtime.versions``)."""
 
 
 def check_proto(proto: onnx.ModelProto, limits: Limits = DEFAULT_LIMITS) -> None:

@@ -27,6 +27,7 @@ from quantcli.pipeline.writing import check_outputs, data_files
 from quantcli.progress import Progress
 from quantcli.report.schema import Report
 from quantcli.runtime.session import Session, SessionSettings
+from quantcli.runtime.versions import runnable_versions
 
 
 def compare(request: CompareRequest, progress: Progress) -> Report:
@@ -108,7 +109,7 @@ def model_inputs(path: Path, run: RunOptions) -> tuple[InputSpec, ...]:
     Raises:
         RuntimeFailure: R101, naming the file.
     """
-    load_model(path)  # its refusals are clearer than the runtime's
+    load_model(path, limits=runnable_versions())  # its refusals are clearer than the runtime's
     try:
         session = Session(path, SessionSettings(threads=run.threads))
     except RuntimeFailure as error:

@@ -15,6 +15,7 @@ from quantcli.quantize.plan import Action, Plan, plan_from_json
 from quantcli.quantize.planner import make_plan
 from quantcli.quantize.recipe import Recipe
 from quantcli.report.to_json import from_json
+from quantcli.runtime.versions import runnable_versions
 
 
 def inspect(path: Path, *, target: str) -> Inspection:
@@ -40,7 +41,7 @@ def inspect(path: Path, *, target: str) -> Inspection:
 
 
 def _model(path: Path, target: str) -> Inspection:
-    plain = load_model(path)
+    plain = load_model(path, limits=runnable_versions())
     source = load_float_model(path, target)
     plan = make_plan(source.view, Recipe(target=target))
     view = source.view

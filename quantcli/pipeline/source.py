@@ -16,7 +16,7 @@ from quantcli.graph.loadable import loadable
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model, model_digest, model_size
 from quantcli.graph.observe import expose
-from quantcli.graph.opset import NEWEST_OPSET
+from quantcli.graph.opset_lower import cannot_be_lowered, lower_opset
 from quantcli.graph.prepare import prepare
 from quantcli.graph.shapes import infer_shapes, state_types, stated_values
 from quantcli.graph.view import GraphView
@@ -24,7 +24,8 @@ from quantcli.ops.targets import TARGETS
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.recipe import Recipe
-from quantcli.runtime.session import Session, SessionSettings
+from quantcli.runtime.session import Session, SessionSettings, runtime_version
+from quantcli.runtime.versions import newest_quantized_opset, runnable_versions
 
 PER_CHANNEL_OPSET = 13
 """First ai.onnx version with per-channel QuantizeLinear and DequantizeLinear."""
@@ -89,7 +90,8 @@ def load_float_model(
         ModelError: The file is unreadable, or the runtime refuses it (M102).
         UnsupportedModelError: It uses something that quantcli cannot preserve.
     """
-    model = load_model(path)
+    limits = runnable_versions()
+    model = load_model(path, limits=limits)
     try:
         session = Session(path, SessionSettings(threads=threads))
     except RuntimeFailure as error:
@@ -100,12 +102,15 @@ def load_float_model(
             f"opset {opset} is asked for, but the model has opset {model.opset}; opsets are only raised",
             hint=f"quantized operators exist from opset {PER_TENSOR_OPSET} on; leave --opset out",
         )
-    if opset is not None and opset > NEWEST_OPSET:
+    newest = newest_quantized_opset()
+    if opset is not None and opset > newest:
         raise ModelError(
             "M303",
-            f"opset {opset} is asked for; {NEWEST_OPSET} is the newest that is known",
-            hint=f"ask for at most {NEWEST_OPSET}",
+            f"opset {opset} is asked for; {newest} is the newest at which onnxruntime {runtime_version()} has "
+            "quantized operators",
+            hint=f"ask for at most {newest}",
         )
+    lowered = _lower(model, newest)
     if opset is not None and weight_bits < 8 and opset < INT4_OPSET:
         raise ModelError(
             "M303",
@@ -127,8 +132,22 @@ def load_float_model(
         prepared=prepared,
         view=prepared.view(),
         stated=stated_values(model),
-        notes=notes,
+        notes=(*lowered, *notes),
     )
+
+
+def _lower(model: OnnxModel, newest: int) -> tuple[str, ...]:
+    """Write a model of an opset for which the runtime has no quantizers for the newest that has them."""
+    if model.opset <= newest:
+        return ()
+    given = (
+        f"the model has opset {model.opset}; onnxruntime {runtime_version()} has no QuantizeLinear beyond {newest}"
+    )
+    reason = cannot_be_lowered(model, newest)
+    if reason:
+        raise ModelError("M303", f"{given}, and {reason}", hint=f"export the model for opset {newest}")
+    lower_opset(model, newest)
+    return (f"{given}; the result has opset {newest}, which changes nothing",)
 
 
 def load_for_recipe(

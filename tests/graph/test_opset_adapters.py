@@ -143,7 +143,8 @@ CASES = [
         newest=21,
     ),
     *(
-        case(operator, 18, opset, CUBE, f"y = {operator}<{attributes}>(x)")
+        # onnxruntime 1.32 computes ReduceLogSum of opset 28 in parts, whose float32 sums have another order
+        case(operator, 18, opset, CUBE, f"y = {operator}<{attributes}>(x)", newest=27)
         for operator in REDUCTIONS
         for opset, attributes in (
             (7, "axes = [0, 2]"),

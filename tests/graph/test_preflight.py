@@ -85,7 +85,7 @@ def test_text_that_is_not_utf8_is_refused() -> None:
     assert refusal(message).code == "M204"
 
 
-@pytest.mark.parametrize(("ir_version", "opset"), [(3, 7), (4, 9), (8, 17), (10, 21), (13, 26)])
+@pytest.mark.parametrize(("ir_version", "opset"), [(3, 7), (4, 9), (8, 17), (10, 21), (13, 26), (14, 28)])
 def test_versions_in_range_are_accepted(ir_version: int, opset: int) -> None:
     loaded = load_model_bytes(proto(CHAIN, opset=opset, ir_version=ir_version).SerializeToString())
     assert (loaded.opset, loaded.ir_version) == (opset, ir_version)
@@ -94,10 +94,10 @@ def test_versions_in_range_are_accepted(ir_version: int, opset: int) -> None:
 @pytest.mark.parametrize(
     ("ir_version", "opset", "match"),
     [
-        (2, 7, "IR version 2; versions 3 to 13"),
-        (14, 17, "IR version 14; versions 3 to 13"),
-        (8, 6, "opset 6; opsets 7 to 26"),
-        (8, 27, "opset 27; opsets 7 to 26"),
+        (2, 7, "IR version 2; versions 3 to 14"),
+        (15, 17, "IR version 15; versions 3 to 14"),
+        (8, 6, "opset 6; opsets 7 to 28"),
+        (8, 29, "opset 29; opsets 7 to 28"),
     ],
 )
 def test_versions_out_of_range_are_refused(ir_version: int, opset: int, match: str) -> None:
@@ -107,7 +107,7 @@ def test_versions_out_of_range_are_refused(ir_version: int, opset: int, match: s
 
 
 def test_limits_follow_the_runtime() -> None:
-    check_proto(proto(CHAIN, opset=27, ir_version=14), Limits(max_ir=14, max_opset=27))
+    check_proto(proto(CHAIN, opset=30, ir_version=16), Limits(max_ir=16, max_opset=30))
     assert refusal(proto(CHAIN, opset=17), Limits(max_opset=16)).code == "M105"
 
 

@@ -13,9 +13,9 @@ from test_backend_suite import MASKED_SCORES, RANDOM, check_equal, suite
 
 from quantcli.errors import UnsupportedModelError
 from quantcli.graph.model_io import load_model_bytes
-from quantcli.graph.preflight import DEFAULT_LIMITS
 from quantcli.graph.prepare import Prepared, prepare
 from quantcli.runtime.session import Session, SessionSettings
+from quantcli.runtime.versions import newest_quantized_opset, runnable_versions
 
 RNG = np.random.default_rng(11)
 
@@ -203,12 +203,13 @@ def test_an_empty_graph_of_inputs_and_outputs_survives() -> None:
 
 def cases() -> Iterator[tuple[str, bytes, dict[str, np.ndarray]]]:
     """Models with their inputs; then with all or all but one of these as constants, for folding."""
+    limits = runnable_versions()
     for name, data, case in suite():
         message = onnx.ModelProto.FromString(data)
         newest = max((entry.version for entry in message.opset_import if not entry.domain), default=0)
-        old_enough = newest <= DEFAULT_LIMITS.max_opset and message.ir_version <= DEFAULT_LIMITS.max_ir
+        old_enough = newest <= limits.max_opset and message.ir_version <= limits.max_ir
         random = not RANDOM.isdisjoint(node.op_type for node in message.graph.node)
-        if case.data_sets is None or newest < DEFAULT_LIMITS.min_opset or not old_enough or random:
+        if case.data_sets is None or newest < limits.min_opset or not old_enough or random:
             continue
         names = [value.name for value in message.graph.input]
         feeds = dict(zip(names, case.data_sets[0][0], strict=False))
@@ -237,7 +238,7 @@ def check_suite(part: slice) -> int:
         except Exception:  # noqa: BLE001 — an operator or a type that onnxruntime lacks
             continue
         subject = load_model_bytes(data)
-        for target in (None, DEFAULT_LIMITS.max_opset):
+        for target in (None, newest_quantized_opset()):
             if target and (name in NOT_RAISED or MASKED_SCORES in name):
                 continue
             result = prepare(subject, evaluate=evaluate, target_opset=target)

@@ -33,6 +33,7 @@ from quantcli.pipeline.verify import verify
 from quantcli.progress import SilentProgress
 from quantcli.quantize.planner import make_plan
 from quantcli.quantize.recipe import Recipe
+from quantcli.runtime.versions import newest_quantized_opset, runnable_versions
 
 RNG = np.random.default_rng(11)
 SILENT = SilentProgress()
@@ -370,3 +371,15 @@ def test_what_user_code_prints_does_not_go_to_standard_output(
     asked = CalibrateRequest(model=folder / "m.onnx", data=data(folder, "feed.py:samples"))
     calibrate(asked, SILENT)
     assert capsys.readouterr().out == ""
+
+
+def test_an_opset_without_quantizers_is_lowered_where_that_changes_nothing(folder: Path) -> None:
+    message = onnx.load(folder / "m.onnx")
+    newest = newest_quantized_opset()
+    if newest == runnable_versions().max_opset:
+        pytest.skip("this onnxruntime has quantizers for every opset that it runs")
+    message.opset_import[0].version = newest + 1
+    onnx.save(message, folder / "m.onnx")
+    result = convert(request(folder), SILENT)
+    assert onnx.load(result.output).opset_import[0].version == newest
+    assert any(f"the result has opset {newest}" in note for note in result.notes)
