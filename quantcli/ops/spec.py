@@ -51,11 +51,14 @@ class Support:
     Attributes:
         kernel: Whether there is an integer kernel worth having.
         float_output: Whether the kernel can give its result in float (no Q behind it).
+        direct: Whether the operator is written on the integers themselves: the target runs it on them, but makes
+            nothing of Q/DQ around it.
         note: The cause, with the measured figure where there is one.
     """
 
     kernel: Kernel
     float_output: bool = False
+    direct: bool = False
     note: str = ""
 
 

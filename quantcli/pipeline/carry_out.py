@@ -17,12 +17,12 @@ from quantcli.pipeline.source import FloatModel, nothing_to_quantize
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
 from quantcli.pipeline.workbench import Workbench, mask_of
 from quantcli.progress import Progress
-from quantcli.quantize.emit_qdq import QdqEmitter
+from quantcli.quantize.emit_direct import DirectQdqEmitter
 from quantcli.quantize.emit_qoperator import QOperatorEmitter
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.solve import Solution, solve
 
-EMITTERS = {"qdq": QdqEmitter, "qoperator": QOperatorEmitter}
+EMITTERS = {"qdq": DirectQdqEmitter, "qoperator": QOperatorEmitter}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

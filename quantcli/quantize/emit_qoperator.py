@@ -138,6 +138,8 @@ class QOperatorEmitter(QdqEmitter):
 
     def _same_operator(self, node: NodeInfo) -> None:
         inputs = [self._integers.get(name, name) for name in node.inputs]
+        if node.op_type == "Pad" and node.attributes.get("mode", "constant") == "constant":
+            inputs[2:3] = [self.params(self.plan.tensors[node.inputs[0]])[1]]  # the integer that means 0
         outputs = [self._integers[name] if name else "" for name in node.outputs]
         operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         self._replace(node, operator, inputs, outputs, node.attributes)

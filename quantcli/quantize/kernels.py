@@ -147,9 +147,20 @@ def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec) -> Reason | No
         return Reason(code="F303", sentence="Resize with tf_crop_and_resize adds a value of its own")
     if node.op_type == "MaxPool" and len([o for o in node.outputs if o]) > 1:
         return Reason(code="F303", sentence="MaxPool with indices has no integer form")
+    if (
+        node.op_type == "Pad"
+        and node.attributes.get("mode", "constant") == "constant"
+        and not _pads_zeros(view, node)
+    ):
+        return Reason(code="F303", sentence="Pad with other values than 0, which the range may not hold")
     if row.trait is Trait.FUSED and clip_bounds(view, node) is None:
         return Reason(code="F303", sentence=f"{node.op_type} has bounds that are not constant")
     return None
+
+
+def _pads_zeros(view: GraphView, node: NodeInfo) -> bool:
+    value = node.input(2)
+    return not value or (view.is_constant(value) and not np.any(view.constant(value)))
 
 
 def _plain(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Kernel:

@@ -24,7 +24,10 @@ from quantcli.quantize.choices import Choices
 from quantcli.quantize.kernels import Kernel
 from quantcli.quantize.stem import is_stem
 
-_SELECTING = {"Slice", "Gather", "GatherElements", "Split", "ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool"}
+_SELECTING = {
+    "Slice", "Gather", "GatherElements", "GatherND", "Compress", "Split", "ReduceMax", "ReduceMin", "MaxPool",
+    "GlobalMaxPool",
+}  # fmt: skip
 """Moves that drop values: their input may range wider than their output."""
 
 _DATA_MOVEMENT = {"Concat", "Identity", "Cast", "Pad"}

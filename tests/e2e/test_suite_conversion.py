@@ -24,7 +24,7 @@ from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.pipeline.source import load_float_model, runnable
 from quantcli.pipeline.verify import verify
-from quantcli.quantize.emit_qdq import QdqEmitter
+from quantcli.quantize.emit_direct import DirectQdqEmitter
 from quantcli.quantize.emit_qoperator import QOperatorEmitter
 from quantcli.quantize.plan import Action
 from quantcli.quantize.planner import make_plan, observed_tensors
@@ -89,7 +89,7 @@ def convert_and_check(name: str, path: Path, feed: dict[str, np.ndarray], target
 
     solution = solve(plan, source.view, range_of)
     expected = Session(path).run(feed)
-    for emitter in (QdqEmitter, QOperatorEmitter):
+    for emitter in (DirectQdqEmitter, QOperatorEmitter):
         model = source.prepared.clone()
         editor = GraphEditor(model)
         emitter(editor, source.view, plan, solution).emit()

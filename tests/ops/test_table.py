@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import defs
 from small_graphs import Quantized, graph, quantize_graph
 
 from quantcli.ops.spec import Kernel, Trait
-from quantcli.ops.table import TABLE
+from quantcli.ops.table import BODY_OPS, QUANTIZED_OPS, TABLE
 from quantcli.ops.targets import TARGETS
 from quantcli.quantize.plan import Action
-from quantcli.runtime.kernels import kernel_report
+from quantcli.runtime.kernels import kernel_report, optimized_view
+from quantcli.runtime.session import SessionSettings
 
 RNG = np.random.default_rng(7)
 IMAGE = {"x": RNG.normal(0, 1, (1, 8, 8, 8)).astype(np.float32)}
@@ -108,6 +110,16 @@ CASES = {
     "Split": lambda: _channels_after("b, d = Split <axis = 1> (a, s)", 4, s=_int64(4, 4)),
     "DepthToSpace": lambda: _channels_after("b = DepthToSpace <blocksize = 2> (a)", 2),
     "SpaceToDepth": lambda: _channels_after("b = SpaceToDepth <blocksize = 2> (a)", 32),
+    "Pad": lambda: _between_convs("b = Pad(a, s)", s=_int64(0, 0, 1, 0, 0, 0, 0, 1)),
+    "GatherND": lambda: _between_convs(
+        "t = GatherND(a, i) b = Unsqueeze(t, s)",
+        i=_int64(0, 3, 0, 5, 0, 0, 0, 1, 0, 2, 0, 6, 0, 7, 0, 4).reshape(8, 2),
+        s=_int64(0),
+    ),
+    "Compress": lambda: _between_convs("b = Compress <axis = 2> (a, k)", k=np.arange(8) % 2 == 0),
+    "ReverseSequence": lambda: _between_convs(
+        "b = ReverseSequence <batch_axis = 0, time_axis = 1> (a, s)", s=_int64(8)
+    ),
     "MaxPool": lambda: _between_convs("b = MaxPool <kernel_shape = [2,2], strides = [2,2]> (a)"),
     "GlobalMaxPool": lambda: _between_convs("b = GlobalMaxPool(a)"),
     "ReduceMax": lambda: _between_convs("b = ReduceMax <axes = [2]> (a)"),
@@ -175,6 +187,39 @@ def test_what_is_planned_for_onnxruntime_fuses_there(op: str) -> None:
     report = kernel_report(quantized.model.to_bytes(), quantized.expected_kernels())
     assert not report.unfused
     assert report.fused == report.expected > 0
+
+
+MOVED = sorted(
+    op
+    for op in QUANTIZABLE
+    if TABLE["", op].trait is Trait.PASSTHROUGH and TABLE["", op].on("ort-cpu").kernel is Kernel.INTEGER
+)
+
+
+@pytest.mark.parametrize("op", MOVED)
+def test_moves_that_are_planned_for_onnxruntime_run_on_integers(op: str) -> None:
+    model, feeds = CASES[op]()
+    quantized = quantize_graph(model, feeds)
+    view = optimized_view(quantized.model.to_bytes(), SessionSettings())
+    # Squeeze and Unsqueeze of one axis cancel out
+    moves = [node for node in view.nodes if node.op_type in {op, f"Nhwc{op}"}]
+    assert moves or op in {"Squeeze", "Unsqueeze"}
+    for node in moves:
+        maker = view.producer(node.inputs[0])
+        assert maker is None or maker.op_type != "DequantizeLinear"
+
+
+def test_padding_with_another_value_than_zero_stays_in_float() -> None:
+    model, feeds = _between_convs(
+        "b = Pad(a, s, k)", s=_int64(0, 0, 1, 0, 0, 0, 0, 1), k=np.array(2.5, np.float32)
+    )
+    plan = quantize_graph(model, feeds).plan
+    assert [node.reason.code for node in plan.nodes if node.op_type == "Pad" and node.reason] == ["F303"]
+
+
+def test_every_operator_of_onnx_has_a_row() -> None:
+    known = {op for domain, op in TABLE if not domain} | {*QUANTIZED_OPS, *BODY_OPS}
+    assert not {schema.name for schema in defs.get_all_schemas_with_history() if not schema.domain} - known
 
 
 @pytest.mark.parametrize("op", QUANTIZABLE)

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
-from quantcli.quantize.emit_qdq import QdqEmitter
+from quantcli.quantize.emit_direct import DirectQdqEmitter
 from quantcli.quantize.emit_qoperator import QOperatorEmitter
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.planner import make_plan, observed_tensors
@@ -19,7 +19,7 @@ from quantcli.quantize.recipe import Recipe
 from quantcli.quantize.solve import Solution, solve
 from quantcli.runtime.session import Session, SessionSettings
 
-EMITTERS = {"qdq": QdqEmitter, "qoperator": QOperatorEmitter}
+EMITTERS = {"qdq": DirectQdqEmitter, "qoperator": QOperatorEmitter}
 
 
 def graph(text: str, *, opset: int = 13, **constants: np.ndarray) -> OnnxModel:
