@@ -26,6 +26,9 @@ from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.passes.remove_identities import remove_identities
 from quantcli.graph.passes.remove_unused import remove_unused
 from quantcli.graph.passes.residual_sum import write_residuals_as_sum
+from quantcli.graph.passes.unfuse_attention import unfuse_attention
+from quantcli.graph.passes.unfuse_layers import unfuse_layers
+from quantcli.graph.passes.unfuse_sums import unfuse_sums
 from quantcli.graph.shapes import infer_shapes, shapes_known
 
 __all__ = ["Evaluate", "Prepared", "prepare"]
@@ -87,6 +90,9 @@ def prepare(
         notes += lift_constants(graph_model)
         notes += name_nodes(graph_model)
         _simplify(copy, evaluate)
+    notes += unfuse_layers(graph_model)
+    notes += unfuse_attention(graph_model)
+    notes += unfuse_sums(graph_model)
     notes += fold_batchnorm(graph_model)
     notes += use_global_average_pool(graph_model)
     if silu_operator:
