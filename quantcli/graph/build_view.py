@@ -23,13 +23,9 @@ def view(model: ir.Model) -> GraphView:
             has a cycle (M102).
     """
     graph = model.graph
-    try:
-        order = topological_order(graph)
-    except ValueError as error:
-        raise ModelError("M102", f"the model is not valid: {error}") from error
-    _check_names(order)
+    order = ordered(graph)
     tensors = {
-        value.name: _tensor_info(value)
+        value.name: tensor_info(value)
         for values in (graph_values(graph), graph.outputs)
         for value in values
         if value.name
@@ -38,18 +34,34 @@ def view(model: ir.Model) -> GraphView:
         name: value.const_value for name, value in graph.initializers.items() if value.const_value is not None
     }
     return GraphView(
-        nodes=tuple(_node_info(node, graph) for node in order),
+        nodes=tuple(
+            node_info(node, tuple(value.name or "" for value in captured_values(node, graph))) for node in order
+        ),
         tensors=tensors,
         inputs=tuple(name for value in graph.inputs if (name := value.name) and tensors[name].is_input),
         outputs=tuple(value.name for value in graph.outputs if value.name),
         opset=model.opset_imports.get("", 0),
         opsets=dict(sorted(model.opset_imports.items())),
         ir_version=model.ir_version,
-        read_constant=_Constants(constants),
+        read_constant=Constants(constants),
     )
 
 
-class _Constants:
+def ordered(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes of ``graph`` in topological order.
+
+    Raises:
+        ModelError: As ``view``.
+    """
+    try:
+        order = topological_order(graph)
+    except ValueError as error:
+        raise ModelError("M102", f"the model is not valid: {error}") from error
+    _check_names(order)
+    return order
+
+
+class Constants:
     """Reads initializers by name, one array at a time."""
 
     __slots__ = ("_tensors",)
@@ -58,6 +70,7 @@ class _Constants:
         self._tensors = tensors
 
     def __call__(self, name: str) -> np.ndarray:
+        """The array of initializer ``name``."""
         return read_only(self._tensors[name].numpy())
 
 
@@ -73,7 +86,8 @@ def _check_names(nodes: list[ir.Node]) -> None:
         )
 
 
-def _node_info(node: ir.Node, graph: ir.Graph) -> NodeInfo:
+def node_info(node: ir.Node, captures: tuple[str, ...]) -> NodeInfo:
+    """Picture of a node whose bodies read the outer values ``captures``."""
     attributes = {name: plain_attribute(node.attributes[name]) for name in sorted(node.attributes)}
     outputs = [value.name or "" for value in node.outputs]
     return NodeInfo(
@@ -83,19 +97,20 @@ def _node_info(node: ir.Node, graph: ir.Graph) -> NodeInfo:
         inputs=tuple((value.name or "") if value is not None else "" for value in node.inputs),
         outputs=tuple(outputs),
         attributes={name: value for name, value in attributes.items() if value is not None},
-        captures=tuple(value.name or "" for value in captured_values(node, graph)),
+        captures=captures,
         absorbed=absorbed_names(node.metadata_props),
     )
 
 
-def _tensor_info(value: ir.Value) -> TensorInfo:
+def tensor_info(value: ir.Value, *, main: bool = True) -> TensorInfo:
+    """Picture of a value; inputs and outputs count as such in the ``main`` graph only."""
     constant = value.const_value if value.is_initializer() else None
     if constant is not None:
         return TensorInfo(
             name=value.name or "",
             dtype=dtype_name(constant.dtype),
             shape=tuple(int(dim) for dim in constant.shape.numpy()),
-            is_output=value.is_graph_output(),
+            is_output=main and value.is_graph_output(),
             is_constant=True,
             nbytes=int(constant.nbytes),
         )
@@ -103,6 +118,6 @@ def _tensor_info(value: ir.Value) -> TensorInfo:
         name=value.name or "",
         dtype=tensor_dtype(value),
         shape=tensor_shape(value),
-        is_input=value.is_graph_input(),
-        is_output=value.is_graph_output(),
+        is_input=main and value.is_graph_input(),
+        is_output=main and value.is_graph_output(),
     )

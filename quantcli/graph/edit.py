@@ -1,9 +1,12 @@
-"""Edits of a model's main graph by names.
+"""Edits of a model by names: of its main graph, or of the bodies in it as well.
 
 An editor works in place on a model that its caller owns (``OnnxModel.clone`` first). Nodes may be added in
 any order, before the nodes that feed them too; ``finish`` checks the graph, clears what the edits left
 without a reader, and sorts. Names given by the user are never changed; names that are made here differ
 from every name in the main graph and in all bodies, so that no body's name is shadowed.
+
+With ``bodies`` the names are those of ``graph.whole_view``, and a node behaves as it does there: behind its own
+inputs it reads what its bodies yield. New constants belong to the main graph, where every body can read them.
 
 Mistakes of the caller (unknown names, values produced twice) raise ``ValueError``: they are bugs of
 quantcli, not of the model.
@@ -16,24 +19,34 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from quantcli.graph.edit_scopes import Scopes
 from quantcli.graph.ir_types import dtype_from_name, ir_attributes
 from quantcli.graph.model import OnnxModel
-from quantcli.graph.traverse import body_nodes, captured_values, graph_values, nested_graphs
+from quantcli.graph.quantization_types import infer_quantization_types
+from quantcli.graph.traverse import body_nodes, captured_values, graph_values, home, nested_graphs
 from quantcli.graph.view import AttributeValue, Dim
 
 
 class GraphEditor:
-    """Edits one model in place; call ``finish`` once at the end."""
+    """Edits one model in place; call ``finish`` once at the end.
 
-    def __init__(self, model: OnnxModel) -> None:
+    Args:
+        model: To be edited.
+        bodies: Whether names of nodes and values in open bodies can be used; they must be unique then.
+    """
+
+    def __init__(self, model: OnnxModel, *, bodies: bool = False) -> None:
         self._model = model.ir
         self._graph = model.ir.graph
-        self._values = {value.name: value for value in graph_values(self._graph) if value.name}
+        self._scopes = Scopes(self._graph, with_bodies=bodies)
+        self._values: dict[str, ir.Value] = {}
         self._nodes: dict[str, ir.Node] = {}
-        for node in self._graph:
-            if not node.name or node.name in self._nodes:
-                raise ValueError(f"node name '{node.name}' is missing or not unique")
-            self._nodes[node.name] = node
+        for graph in self._scopes.graphs.values():
+            self._values.update((value.name, value) for value in graph_values(graph) if value.name)
+            for node in graph:
+                if not node.name or node.name in self._nodes:
+                    raise ValueError(f"node name '{node.name}' is missing or not unique")
+                self._nodes[node.name] = node
         self._taken_values: set[str] = set()
         self._taken_nodes: set[str] = set()
         for graph in nested_graphs(self._graph):
@@ -96,6 +109,7 @@ class GraphEditor:
         name: str,
         domain: str = "",
         attributes: Mapping[str, AttributeValue] | None = None,
+        scope: str | None = None,
     ) -> str:
         """Add a node and give the name that it got.
 
@@ -107,28 +121,25 @@ class GraphEditor:
             name: Wanted name; a number is appended where it is taken.
             domain: "" for ai.onnx.
             attributes: Plain values.
+            scope: Body that gets it, "" for the main graph; None for the outermost that has all inputs, as far as
+                these have producers by now.
 
         Raises:
             ValueError: An input does not exist, or an output has a producer already.
         """
         produced = [self._free_value(output) if output else ir.Value(name="") for output in outputs]
-        node = ir.Node(
-            domain,
-            op_type,
-            [self._value(value) for value in inputs],
-            ir_attributes(attributes),
-            outputs=produced,
-            name=unique_name(name, self._taken_nodes),
-        )
-        self._graph.append(node)
-        unique = str(node.name)
+        read = [self._value(value) for value in inputs]
+        unique = unique_name(name, self._taken_nodes)
+        node = ir.Node(domain, op_type, read, ir_attributes(attributes), outputs=produced, name=unique)
+        (self._scopes.place_for(read) if scope is None else self._scopes.graphs[scope]).append(node)
         self._nodes[unique] = node
         self._added.append(node)
         return unique
 
-    def add_cast(self, value: str, dtype: str, output: str, *, name: str) -> str:
+    def add_cast(self, value: str, dtype: str, output: str, *, name: str, scope: str | None = None) -> str:
         """Add a Cast of ``value`` to ``dtype`` (numpy's name) that gives ``output``; the result is its name."""
-        return self.add_node("Cast", [value], [output], name=name, attributes={"to": int(dtype_from_name(dtype))})
+        to = int(dtype_from_name(dtype))
+        return self.add_node("Cast", [value], [output], name=name, attributes={"to": to}, scope=scope)
 
     # Rewiring -------------------------------------------------------------------------------------
 
@@ -154,6 +165,9 @@ class GraphEditor:
         value = self._value(old)
         for node, index in sorted(uses):
             inputs = self._node(node).inputs
+            if value is not None and index >= len(inputs):
+                self._set_yield(self._node(node), index - len(inputs), value, new)
+                continue
             if value is None or not 0 <= index < len(inputs) or inputs[index] is not value:
                 raise ValueError(f"input {index} of node '{node}' does not read '{old}'")
             self.set_input(node, index, new)
@@ -161,20 +175,26 @@ class GraphEditor:
     def bypass_node(self, node: str) -> None:
         """Remove ``node`` and let the readers of its first output, bodies included, read its first input.
 
+        A node that gives an output of a body becomes an Identity where its input is not made in that body.
+
         Raises:
-            ValueError: The output is an output of the graph, another output is used, or a body that reads
+            ValueError: The output is an output of the main graph, another output is used, or a body that reads
                 the output has a value of its own with the input's name.
         """
         target = self._node(node)
         source = target.inputs[0] if target.inputs else None
         if source is None:
             raise ValueError(f"node '{node}' has no input to replace it")
-        for position, value in enumerate(target.outputs):
-            if value.is_graph_output() or (position > 0 and value.uses()):
+        output, *others = target.outputs
+        for value in target.outputs:
+            if self._scopes.is_result(value) or (value in others and (value.uses() or value.is_graph_output())):
                 raise ValueError(f"output '{value.name}' of node '{node}' is needed")
-        output = target.outputs[0]
         self._check_not_shadowed(output, source)
-        output.replace_all_uses_with(source)
+        maker = source.producer()
+        if output.is_graph_output() and (maker is None or maker.graph is not target.graph):
+            self.replace_node(node, "Identity", [str(source.name)])
+            return
+        output.replace_all_uses_with(source, replace_graph_outputs=True)
         self.remove_node(node)
 
     def replace_node(
@@ -207,12 +227,14 @@ class GraphEditor:
         if target is None:
             raise ValueError(f"there is no node '{node}'")
         self._taken_nodes.discard(node)  # a node that takes its place may take its name
-        for value in (*target.inputs, *captured_values(target, self._graph)):
+        for value in target.inputs:
             self._touch(value)
         for value in target.outputs:
             self._release(value)
         self._detach_bodies(target)
-        self._graph.remove(target, safe=True)
+        graph = target.graph
+        assert graph is not None
+        graph.remove(target, safe=True)
 
     # Types and versions ---------------------------------------------------------------------------
 
@@ -240,18 +262,21 @@ class GraphEditor:
         inputs. Nodes are sorted stably, bodies' captures included.
 
         Raises:
-            ValueError: A value that is read or is a graph output has no producer, or there is a cycle.
+            ValueError: A value that is read or is a graph output has no producer, or there is a cycle, or a node
+                reads what is in a body that it is not in.
         """
         self._drop_unused()
         for name, value in sorted(self._values.items()):
             known = value.producer() is not None or value.is_graph_input() or value.is_initializer()
             if not known and (value.uses() or value.is_graph_output()):
                 raise ValueError(f"value '{name}' is read but nothing produces it")
+        self._scopes.check_visible()
         self._graph.sort()
         added = set(self._added)
-        for node in self._graph:
-            if node in added:
-                _infer_quantization_types(node)
+        for graph in self._scopes.graphs.values():
+            for node in graph:
+                if node in added:
+                    infer_quantization_types(node)
 
     # Inside ---------------------------------------------------------------------------------------
 
@@ -266,6 +291,13 @@ class GraphEditor:
         if name not in self._values:
             raise ValueError(f"there is no value '{name}'")
         return self._values[name]
+
+    def _set_yield(self, owner: ir.Node, position: int, old: ir.Value, new: str) -> None:
+        value = self._value(new)
+        if value is None:
+            raise ValueError("a body cannot yield an absent value")
+        self._touch(old)
+        self._scopes.set_yield(owner, position, old, value)
 
     def _free_value(self, name: str) -> ir.Value:
         value = self._value(name)
@@ -288,11 +320,12 @@ class GraphEditor:
 
     def _detach_bodies(self, node: ir.Node) -> None:
         """Unregister the readings of the bodies of ``node``, which is about to lose them."""
-        for value in captured_values(node, self._graph):
-            self._touch(value)
-        for inner in body_nodes(node):
+        for inner in list(body_nodes(node)):
             for index in range(len(inner.inputs)):
+                self._touch(inner.inputs[index])
                 inner.replace_input_with(index, None)
+            if inner.graph in self._scopes:
+                del self._nodes[str(inner.name)]
 
     def _check_not_shadowed(self, value: ir.Value, replacement: ir.Value) -> None:
         if all(use.node.graph is self._graph for use in value.uses()):
@@ -314,11 +347,13 @@ class GraphEditor:
             del self._touched[value]
             if value.uses() or value.is_graph_output() or value.is_graph_input() or not value.name:
                 continue
-            producer = value.producer()
+            producer, graph = value.producer(), home(value)
+            if graph is None or graph not in self._scopes:
+                continue
             if value.is_initializer():
-                del self._graph.initializers[value.name]
+                del graph.initializers[value.name]
                 del self._values[value.name]
-            elif producer is not None and producer.graph is self._graph and not _needed(producer):
+            elif producer is not None and str(producer.name) in self._nodes and not _needed(producer):
                 self.remove_node(str(producer.name))
 
 
@@ -335,22 +370,3 @@ def unique_name(base: str, taken: set[str]) -> str:
         name = f"{base}_{number}"
     taken.add(name)
     return name
-
-
-def _infer_quantization_types(node: ir.Node) -> None:
-    """Types and shapes of a Q or DQ node's output, where its inputs' are known and its own are not.
-
-    The output of QuantizeLinear has the zero point's type (uint8 without one, or as ``output_dtype`` says),
-    that of DequantizeLinear the scale's; both have the shape of the first input (ai.onnx opset 21).
-    """
-    if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.inputs[0] is None:
-        return
-    output = node.outputs[0]
-    position = 2 if node.op_type == "QuantizeLinear" else 1
-    source = node.inputs[position] if position < len(node.inputs) else None
-    stated = ir.DataType(node.attributes.get_int("output_dtype", 0))
-    dtype = source.dtype if source is not None else (stated or ir.DataType.UINT8)
-    if output.type is None and dtype is not None:
-        output.type = ir.TensorType(dtype)
-    if output.shape is None and output.type is not None and node.inputs[0].shape is not None:
-        output.shape = node.inputs[0].shape.copy()

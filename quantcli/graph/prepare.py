@@ -3,7 +3,8 @@
 Order matters. Names come before anything that speaks of nodes. What nobody reads goes before the opset is
 raised, so that a dead node cannot forbid it, and constants are folded before, so that the steps from opset to
 opset see their values; what those steps add is folded after them. Then come the passes that read attributes in
-their newer form. All passes work on a copy and on the main graph; names of the user's nodes stay.
+their newer form. All passes work on a copy; names of the user's nodes stay. Bodies are prepared as the main graph
+is, except by those passes that say otherwise; afterwards no two graphs share the name of a node or value.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.opset import upgrade_opset
 from quantcli.graph.passes.average_pool_as_conv import write_average_pool_as_conv
+from quantcli.graph.passes.choose_branches import choose_branches
 from quantcli.graph.passes.drop_inputs import drop_initializers_from_inputs
 from quantcli.graph.passes.fold_batchnorm import fold_batchnorm
 from quantcli.graph.passes.fold_constants import Evaluate, fold_constants
@@ -29,7 +31,9 @@ from quantcli.graph.passes.residual_sum import write_residuals_as_sum
 from quantcli.graph.passes.unfuse_attention import unfuse_attention
 from quantcli.graph.passes.unfuse_layers import unfuse_layers
 from quantcli.graph.passes.unfuse_sums import unfuse_sums
+from quantcli.graph.scopes import separate_values
 from quantcli.graph.shapes import infer_shapes, shapes_known
+from quantcli.graph.traverse import nested_graphs
 
 __all__ = ["Evaluate", "Prepared", "prepare"]
 
@@ -77,6 +81,7 @@ def prepare(
     graph_model = copy.ir
     notes: list[str] = []
     notes += inline_functions(graph_model)
+    separate_values(graph_model.graph)
     notes += drop_initializers_from_inputs(graph_model)
     copy.ir_version = max(copy.ir_version, UNLISTED_INITIALIZERS_IR)
     notes += lift_constants(graph_model)
@@ -94,6 +99,7 @@ def prepare(
     notes += unfuse_attention(graph_model)
     notes += unfuse_sums(graph_model)
     notes += fold_batchnorm(graph_model)
+    separate_values(graph_model.graph)
     notes += use_global_average_pool(graph_model)
     if silu_operator:
         notes += fuse_silu(graph_model, silu_operator)
@@ -109,11 +115,12 @@ def prepare(
 
 
 def _simplify(model: OnnxModel, evaluate: Evaluate) -> None:
-    """Remove identities and fold constants, until shapes that became known thereby fold no more."""
+    """Remove identities, fold constants and choose branches, until what became known thereby changes no more."""
     remove_identities(model.ir)
-    nodes = -1
-    while nodes != len(model.ir.graph):
-        nodes = len(model.ir.graph)
+    before = -1
+    while before != (nodes := sum(len(graph) for graph in nested_graphs(model.ir.graph))):
+        before = nodes
         if not shapes_known(model):
             infer_shapes(model)
         fold_constants(model.ir, evaluate)
+        choose_branches(model.ir)

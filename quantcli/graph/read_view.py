@@ -7,6 +7,7 @@ from pathlib import Path
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model
 from quantcli.graph.passes.name_nodes import name_nodes
+from quantcli.graph.scopes import separate_values
 from quantcli.graph.shapes import infer_shapes
 from quantcli.graph.view import GraphView
 
@@ -29,6 +30,7 @@ def load_named(path: Path) -> OnnxModel:
         ModelError: As ``read_view``.
     """
     model = load_model(path)
+    separate_values(model.ir.graph)
     name_nodes(model.ir)
     return model
 

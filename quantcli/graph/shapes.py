@@ -32,22 +32,18 @@ class ValueTypes(dict[ir.Value, tuple[ir.TypeProtocol | None, ir.Shape | None]])
 
 
 def infer_shapes(model: OnnxModel) -> None:
-    """Fill in types and shapes of the main graph's values, in place; never raises for want of types.
+    """Fill in types and shapes of values, those of bodies included, in place; never raises for want of types.
 
-    What graph inputs and outputs state stays; other values take what is inferred where that contradicts
-    what is stated. Values behind operators that onnx does not know stay as they are.
+    What inputs and outputs of graphs and bodies state stays; other values take what is inferred where that
+    contradicts what is stated. Values behind operators that onnx does not know stay as they are.
 
     Raises:
         ModelError: The graph has a cycle (M102), or a small external tensor cannot be read (M103).
     """
-    graph = model.ir.graph
-    interface = {*graph.inputs, *graph.outputs}
     for value, (kind, shape) in inferred_types(model).items():
-        if value.graph is not graph and value not in interface:
-            continue
         if value.is_initializer():
             continue
-        if value in interface:
+        if value.is_graph_input() or value.is_graph_output():
             _complete(value, kind, shape)
         elif kind is not None:
             value.type, value.shape = kind, shape
@@ -209,12 +205,13 @@ def _value(values: Mapping[str, ir.Value], name: str) -> ir.Value:
 
 
 def shapes_known(model: OnnxModel) -> bool:
-    """Whether every value of the main graph has a type and a shape without unknown dimensions."""
+    """Whether every value that a node makes has a type and a shape without unknown dimensions."""
     return all(
         value.type is not None
         and value.shape is not None
         and all(isinstance(dim, int) or dim.value is not None for dim in value.shape)
-        for node in model.ir.graph
+        for graph in nested_graphs(model.ir.graph)
+        for node in graph
         for value in node.outputs
         if value.name
     )
@@ -227,12 +224,13 @@ def stated_values(model: OnnxModel) -> frozenset[str]:
 
 
 def forget_types(model: OnnxModel, keep: frozenset[str]) -> None:
-    """Drop the types of intermediate values of the main graph, except of those in ``keep``.
+    """Drop the types of values that nodes make, bodies included, except of those in ``keep`` and of results.
 
     A runtime finds them again by itself; in a small quantized model they take a fifth of the file.
     """
-    for node in model.ir.graph:
-        for value in node.outputs:
-            if value.name not in keep and not value.is_graph_output():
-                value.type = None
-                value.shape = None
+    for graph in nested_graphs(model.ir.graph):
+        for node in graph:
+            for value in node.outputs:
+                if value.name not in keep and not value.is_graph_output():
+                    value.type = None
+                    value.shape = None

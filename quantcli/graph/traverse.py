@@ -43,6 +43,36 @@ def graph_values(graph: ir.Graph) -> Iterator[ir.Value]:
         yield from node.outputs
 
 
+OPEN_OPS = frozenset({"If", "Loop", "Scan"})
+"""Operators whose bodies lie open in a view of the whole model."""
+
+
+def open_bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    """Scope ("OWNER/ATTRIBUTE") and graph of each body of an If, Loop or Scan, not of those nested deeper."""
+    if node.domain or node.op_type not in OPEN_OPS:
+        return
+    for name, attribute in node.attributes.items():
+        if not attribute.is_ref() and attribute.type == ir.AttributeType.GRAPH:
+            yield f"{node.name}/{name}", attribute.as_graph()
+
+
+def open_graphs(graph: ir.Graph) -> dict[str, tuple[ir.Graph, ir.Graph]]:
+    """All open bodies in ``graph`` that lie in open bodies themselves: scope → body and the graph around it."""
+    found = {}
+    for node in graph:
+        for scope, body in open_bodies(node):
+            found[scope] = (body, graph)
+            found.update(open_graphs(body))
+    return found
+
+
+def home(value: ir.Value) -> ir.Graph | None:
+    """The graph that makes ``value``, or has it as input or initializer; None where nothing does yet."""
+    producer = value.producer()
+    owner = value.graph if producer is None else producer.graph
+    return owner.graph if isinstance(owner, ir.Function) else owner
+
+
 def captured_values(node: ir.Node, graph: ir.Graph) -> list[ir.Value]:
     """Values of ``graph`` that the bodies of ``node`` read, in order of first reading, each once."""
     found: dict[ir.Value, None] = {}

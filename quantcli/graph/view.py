@@ -1,4 +1,9 @@
-"""A read-only picture of a graph, free of onnx types: what planners, reports and tests look at."""
+"""A read-only picture of a graph, free of onnx types: what planners, reports and tests look at.
+
+A view is of the main graph alone, where a node with bodies (If, Loop, Scan) *captures* what these read; or of the
+*whole* model (``graph.whole_view``), where the bodies lie open: their nodes stand in front of the node that owns
+them, read values of outer graphs by name, and the owner reads what they *yield*, behind its own inputs.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +20,17 @@ Dim = int | str | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
-    """A value of the main graph.
+    """A value.
 
     Attributes:
-        name: Unique in the graph.
+        name: Unique in the view.
         dtype: numpy name ("float32", "int64", "bfloat16", …), None where it is not known.
         shape: Dimensions: int, symbolic name, or None where unknown; None for unknown rank.
         is_input: Graph input (initializers listed as inputs are not).
         is_output: Graph output.
         is_constant: Initializer.
         nbytes: Bytes of a constant, 0 otherwise.
+        scope: Body that defines it, as of ``NodeInfo``.
     """
 
     name: str
@@ -34,6 +40,7 @@ class TensorInfo:
     is_output: bool = False
     is_constant: bool = False
     nbytes: int = 0
+    scope: str = ""
 
     @property
     def rank(self) -> int | None:
@@ -42,8 +49,26 @@ class TensorInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Yield:
+    """An output of a body, as its owner reads it.
+
+    Attributes:
+        value: The value.
+        scope: The body.
+        output: Which output of the owner it becomes (the last of them, or one after the other); −1 for none (the
+            condition of a Loop).
+        carried: Whether the next iteration gets it as well (Loop, Scan).
+    """
+
+    value: str
+    scope: str
+    output: int
+    carried: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeInfo:
-    """A node of the main graph.
+    """A node.
 
     Attributes:
         name: The user's name, or one made from the operator and its first output; unique.
@@ -52,8 +77,10 @@ class NodeInfo:
         inputs: Value names in order; "" where an optional input is absent.
         outputs: Value names in order; "" where an optional output is absent.
         attributes: Plain values; graph attributes are left out (see ``captures``).
-        captures: Names of this graph that bodies (If, Loop, Scan) of this node read.
+        captures: Names of outer values that closed bodies (If, Loop, Scan) of this node read.
         absorbed: Names of user nodes that preparation folded into this one.
+        scope: Body that it is in, "OWNER/ATTRIBUTE" ("if_1/then_branch"); "" for the main graph.
+        yields: What its open bodies give back; it reads ``yields[k]`` at index ``len(inputs) + k``.
     """
 
     name: str
@@ -64,6 +91,8 @@ class NodeInfo:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     captures: tuple[str, ...] = ()
     absorbed: tuple[str, ...] = ()
+    scope: str = ""
+    yields: tuple[Yield, ...] = ()
 
     @property
     def op(self) -> str:
@@ -77,25 +106,37 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """One reading of a value: by ``node``, at input ``index`` (-1 for a capture by a body)."""
+    """One reading of a value: by ``node``, at input ``index`` (-1 for a capture by a closed body)."""
 
     node: NodeInfo
     index: int
 
+    @property
+    def yielded(self) -> Yield | None:
+        """What a body gives to its owner by this reading; None for any other reading."""
+        at = self.index - len(self.node.inputs)
+        return self.node.yields[at] if at >= 0 else None
+
+    @property
+    def scope(self) -> str:
+        """The body in which the value is read."""
+        return self.node.scope if self.yielded is None else self.yielded.scope
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphView:
-    """The main graph: nodes in topological order, values by name.
+    """The main graph, or the whole model: nodes in topological order, values by name.
 
     Attributes:
-        nodes: Topological order.
-        tensors: Every value of the main graph.
+        nodes: Topological order; nodes of open bodies stand in front of their owner.
+        tensors: Every value.
         inputs: Names of the graph inputs (without initializers).
         outputs: Names of the graph outputs.
         opset: Version of ai.onnx.
         opsets: All imported domains.
         ir_version: IR version of the file.
         read_constant: Gives the array of an initializer by name (loads it at each call).
+        received: Names of the inputs of open bodies.
     """
 
     nodes: tuple[NodeInfo, ...]
@@ -106,6 +147,7 @@ class GraphView:
     opsets: Mapping[str, int]
     ir_version: int
     read_constant: Callable[[str], np.ndarray]
+    received: tuple[str, ...] = ()
 
     @cached_property
     def node_by_name(self) -> Mapping[str, NodeInfo]:
@@ -123,12 +165,20 @@ class GraphView:
             for index, name in enumerate(node.inputs):
                 if name:
                     uses.setdefault(name, []).append(Use(node=node, index=index))
+            for index, found in enumerate(node.yields, start=len(node.inputs)):
+                uses.setdefault(found.value, []).append(Use(node=node, index=index))
             for name in node.captures:
                 uses.setdefault(name, []).append(Use(node=node, index=-1))
-        return {name: tuple(found) for name, found in uses.items()}
+        return {name: tuple(readings) for name, readings in uses.items()}
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        """Everything that is no constant: graph inputs, inputs of bodies, and what nodes make, in this order."""
+        made = (value for node in self.nodes for value in node.outputs if value)
+        return (*self.inputs, *self.received, *made)
 
     def producer(self, name: str) -> NodeInfo | None:
-        """The node that makes ``name``; None for inputs and initializers."""
+        """The node that makes ``name``; None for inputs, also those of bodies, and for initializers."""
         return self._producers.get(name)
 
     def uses(self, name: str) -> tuple[Use, ...]:

@@ -10,7 +10,7 @@ is not known. All weights are equal, so that their 8-bit form has no rounding er
 
 Why: onnxruntime's integer AveragePool takes 57 times as long as the float one; a pool left in float between
 integer convolutions costs two conversions. Whether the convolution is faster is measured
-(``Choices.average_pool``).
+(``Choices.average_pool``). Bodies stay as they are.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What passes need to know of constants: reading them, and putting an initializer in a value's place.
 
-Reads and edits touch the main graph only; a body that captures a value goes on reading the same value.
+A body that captures a value goes on reading the same value.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def replace_by_constant(node: ir.Node, graph: ir.Graph, arrays: list[np.ndarray]
 def own_constant(node: ir.Node, index: int, graph: ir.Graph, array: np.ndarray, base: str) -> None:
     """Give input ``index`` of ``node`` the constant ``array``, without changing it for anybody else.
 
-    The initializer that was there keeps its name if nobody else reads it; ``base`` is the name of a new one.
+    The initializer that was there keeps its name if nobody else reads it; ``base`` is the name of a new one, which
+    in a body may be the name of a value outside (``scopes.separate_values`` mends that).
     """
     old = node.inputs[index] if index < len(node.inputs) else None
     if index >= len(node.inputs):
@@ -68,7 +69,9 @@ def own_constant(node: ir.Node, index: int, graph: ir.Graph, array: np.ndarray, 
     if old is not None and len(old.uses()) == 1 and not old.is_graph_output():
         name = str(old.name)
         node.replace_input_with(index, None)
-        del graph.initializers[name]
+        owner = old.graph
+        assert owner is not None
+        del owner.initializers[name]
     else:
         name = unique_name(graph, base)
     node.replace_input_with(index, make_initializer(graph, name, array))

@@ -11,7 +11,8 @@ Legal where: the layer's output has this one reader and is no graph output; weig
 constants of type float32 or float64 and the folded ones are finite; BatchNormalization has one output (below
 opset 14 further ones mean training, even when nobody reads them: RAN on onnxruntime 1.31.1) and normalises per
 channel (``spatial`` 1). Gemm gives alpha·W·x + beta·b: W' is as above, b' = m·beta·b + a with beta' = 1. Computed
-in float64 and rounded once. The layer keeps its name and takes the output of the node that it absorbs.
+in float64 and rounded once. The layer keeps its name and takes the output of the node that it absorbs. In bodies
+it is the same, also with constants of graphs around them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import onnx_ir as ir
 
 from quantcli.graph.metadata import absorbed_names, add_absorbed
 from quantcli.graph.passes.constants import array_of, own_constant
+from quantcli.graph.traverse import nested_graphs
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
@@ -38,11 +40,11 @@ class _Affine(NamedTuple):
 
 def fold_batchnorm(model: ir.Model) -> tuple[str, ...]:
     """Run the pass in place; it has nothing to tell (absorbed names go to the nodes' metadata)."""
-    graph = model.graph
-    for layer in list(graph):
-        if layer.op_type in _LAYERS and not layer.domain:
-            while (reader := _sole_reader(layer)) is not None and _absorb(layer, reader, graph):
-                pass
+    for graph in nested_graphs(model.graph):
+        for layer in list(graph):
+            if layer.op_type in _LAYERS and not layer.domain:
+                while (reader := _sole_reader(layer)) is not None and _absorb(layer, reader, graph):
+                    pass
     return ()
 
 

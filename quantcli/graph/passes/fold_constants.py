@@ -7,7 +7,7 @@ random or have bodies, quantized forms (their weights are meant to stay integers
 that would be more than ``GROWTH`` bytes larger than what they are made of (Expand, Tile, ConstantOfShape),
 types that numpy lacks, sequences. A Shape of a value with fixed dimensions is folded as well; since that fixes
 further shapes, the caller infers shapes and folds again until nothing changes. The names of folded nodes go to
-the nodes that read their values.
+the nodes that read their values. In bodies it is the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import onnx_ir as ir
 from quantcli.errors import RuntimeFailure
 from quantcli.graph.metadata import absorbed_names, add_absorbed
 from quantcli.graph.passes.constants import array_of, is_constant, replace_by_constant
-from quantcli.graph.traverse import bodies
+from quantcli.graph.traverse import bodies, nested_graphs
 
 Evaluate = Callable[[bytes, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 """Runs a serialized model on named inputs and gives its outputs by name."""
@@ -41,7 +41,12 @@ _NOT_FOLDED = frozenset({
 
 def fold_constants(model: ir.Model, evaluate: Evaluate) -> tuple[str, ...]:
     """Run the pass in place, on nodes in topological order; it has nothing to tell."""
-    graph = model.graph
+    for graph in nested_graphs(model.graph):
+        _fold(graph, model, evaluate)
+    return ()
+
+
+def _fold(graph: ir.Graph, model: ir.Model, evaluate: Evaluate) -> None:
     for node in list(graph):
         if node.domain or node.op_type in _NOT_FOLDED or any(True for _ in bodies(node)):
             continue
@@ -51,7 +56,6 @@ def fold_constants(model: ir.Model, evaluate: Evaluate) -> tuple[str, ...]:
         if arrays is not None:
             _tell_readers(node)
             replace_by_constant(node, graph, arrays)
-    return ()
 
 
 def _values(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> list[np.ndarray] | None:

@@ -5,6 +5,7 @@
 Legal where s has this one reader and is no graph output. onnxruntime makes the same fusion in float models by
 itself, but not between DequantizeLinear and QuantizeLinear, where the two integer kernels cost more than this
 float one (yolox_nano: 1.05 of the float model's time with integer kernels, 0.98 with this).
+Bodies stay as they are.
 """
 
 from __future__ import annotations

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from quantcli.graph.traverse import nested_graphs
+
 
 def use_global_average_pool(model: ir.Model) -> tuple[str, ...]:
     """Run the pass in place; it has nothing to tell."""
-    for node in model.graph:
-        if node.op_type == "AveragePool" and not node.domain and _covers_map(node):
-            node.op_type = "GlobalAveragePool"
-            node.attributes.clear()
+    for graph in nested_graphs(model.graph):
+        for node in graph:
+            if node.op_type == "AveragePool" and not node.domain and _covers_map(node):
+                node.op_type = "GlobalAveragePool"
+                node.attributes.clear()
     return ()
 
 

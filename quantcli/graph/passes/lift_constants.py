@@ -3,7 +3,7 @@
     y = Constant()  →  initializer y
 
 Same value under the same name. Not touched: Constants that are graph outputs (an output must have a
-producer), strings (nothing here reads them), Constants in bodies.
+producer), strings (nothing here reads them). In bodies it is the same.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from quantcli.graph.passes.constants import replace_by_constant
+from quantcli.graph.traverse import nested_graphs
 
 _KINDS = {
     "value_float": np.float32,
@@ -23,13 +24,13 @@ _KINDS = {
 
 def lift_constants(model: ir.Model) -> tuple[str, ...]:
     """Run the pass in place; it has nothing to tell."""
-    graph = model.graph
-    for node in list(graph):
-        if node.op_type != "Constant" or node.domain or node.outputs[0].is_graph_output():
-            continue
-        array = _value(node)
-        if array is not None:
-            replace_by_constant(node, graph, [array])
+    for graph in nested_graphs(model.graph):
+        for node in list(graph):
+            if node.op_type != "Constant" or node.domain or node.outputs[0].is_graph_output():
+                continue
+            array = _value(node)
+            if array is not None:
+                replace_by_constant(node, graph, [array])
     return ()
 
 

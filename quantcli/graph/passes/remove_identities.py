@@ -4,7 +4,7 @@
 
 Legal where no other output (Dropout's mask) is read or is an output of the graph. An output of the graph
 keeps its name and needs a producer of its own: if y is one, x takes its name where a node of this graph makes
-x and x is no output itself; otherwise the node stays.
+x and x is no output itself; otherwise the node stays. In bodies it is the same.
 
 The names of removed nodes go to the producer of x, or to those who read y where x is an input or a constant.
 """
@@ -15,11 +15,17 @@ import onnx_ir as ir
 
 from quantcli.graph.metadata import absorbed_names, add_absorbed
 from quantcli.graph.passes.constants import array_of
+from quantcli.graph.traverse import nested_graphs
 
 
 def remove_identities(model: ir.Model) -> tuple[str, ...]:
     """Run the pass in place; it has nothing to tell."""
-    graph = model.graph
+    for graph in nested_graphs(model.graph):
+        _clear(graph)
+    return ()
+
+
+def _clear(graph: ir.Graph) -> None:
     for node in list(graph):
         source = node.inputs[0] if node.inputs else None
         if source is None or node.domain or not _does_nothing(node):
@@ -27,17 +33,18 @@ def remove_identities(model: ir.Model) -> tuple[str, ...]:
         output, *others = node.outputs
         if any(other.uses() or other.is_graph_output() for other in others):
             continue
-        if output.is_graph_output() and (source.producer() is None or source.is_graph_output()):
+        maker = source.producer()
+        here = maker is not None and maker.graph is node.graph
+        if output.is_graph_output() and (not here or source.is_graph_output()):
             continue
         _record(node, source)
         _bypass(node, source, graph)
-    return ()
 
 
 def _record(node: ir.Node, source: ir.Value) -> None:
     producer = source.producer()
     heirs = [reader for reader in node.outputs[0].consumers() if reader.graph is node.graph]
-    for heir in heirs if producer is None else [producer]:
+    for heir in heirs if producer is None or producer.graph is not node.graph else [producer]:
         add_absorbed(heir.metadata_props, [node.name or "", *absorbed_names(node.metadata_props)])
 
 

@@ -2,8 +2,8 @@
 
     y = f(x), y neither read nor an output  →  ∅
 
-What a body reads counts as read as long as the node with that body stays. Inputs and outputs of the graph
-stay, and so do bodies and all attributes. Optional outputs that nobody reads stay listed: below opset 14 they
+What a body reads counts as read as long as the node with that body stays. Inputs and outputs of graphs and bodies
+stay, and so do all attributes. Optional outputs that nobody reads stay listed: below opset 14 they
 tell a BatchNormalization in training from one at inference.
 """
 
@@ -11,12 +11,18 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from quantcli.graph.traverse import body_nodes
+from quantcli.graph.traverse import body_nodes, nested_graphs
 
 
 def remove_unused(model: ir.Model) -> tuple[str, ...]:
     """Run the pass in place, on nodes in topological order; tells of nodes that were removed."""
-    graph = model.graph
+    removed = [name for graph in reversed(list(nested_graphs(model.graph))) for name in _clear(graph)]
+    if not removed:
+        return ()
+    return (f"{len(removed)} nodes contribute to no output and were removed (first: '{removed[-1]}')",)
+
+
+def _clear(graph: ir.Graph) -> list[str]:
     removed = []
     for node in reversed(list(graph)):
         if any(output.uses() or output.is_graph_output() for output in node.outputs):
@@ -29,6 +35,4 @@ def remove_unused(model: ir.Model) -> tuple[str, ...]:
     for name, value in list(graph.initializers.items()):
         if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
             del graph.initializers[name]
-    if not removed:
-        return ()
-    return (f"{len(removed)} nodes contribute to no output and were removed (first: '{removed[-1]}')",)
+    return removed
