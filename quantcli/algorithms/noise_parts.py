@@ -88,6 +88,8 @@ def _operands(view: GraphView, solution: Solution) -> Mapping[str, dict[Reading,
     """Differences of constants other than weights and biases, by node."""
     found: dict[str, dict[Reading, np.ndarray]] = {}
     for (node, index), seen in seen_constants(solution).items():
+        if node not in view.node_by_name:
+            continue  # it is in a body
         old = view.constant(view.node_by_name[node].inputs[index])
         found.setdefault(node, {})[node, index] = (seen.reshape(old.shape) - old).astype(np.float32)
     return found

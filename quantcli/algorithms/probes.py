@@ -56,7 +56,7 @@ def probe(
 
     Args:
         source: The prepared graph.
-        view: Picture of it.
+        view: Picture of it, with open bodies where the plan is of these as well.
         plan: The whole plan.
         solution: Its parameters.
         tensors: Names of the activations that get Q/DQ.
@@ -70,7 +70,7 @@ def probe(
         activations=(),
     )
     model = source.clone()
-    editor = GraphEditor(model)
+    editor = GraphEditor(model, bodies=True)
     operands = {key: value for key, value in solution.constants.items() if key[0] in constants}
     QdqEmitter(editor, view, part, replace(solution, constants=operands, dropped=(), kept=())).emit()
     editor.finish()

@@ -373,14 +373,18 @@ class _Collection:
                 minimum=history.minimum[:, columns],
                 maximum=history.maximum[:, columns],
             ),
-            notes=(*self._notes, *(note for name in kept for note in self._tensor_notes(name, found[name]))),
+            notes=(*self._notes, *self._tensor_notes({name: found[name] for name in kept})),
         )
 
-    def _tensor_notes(self, name: str, found: TensorStats) -> Iterator[str]:
-        if found.nonfinite:
-            yield f"'{name}' held Inf or NaN in {found.nonfinite} of {self._samples} samples"
-        elif not found.samples:
-            yield f"'{name}' had no elements in any sample"
+    def _tensor_notes(self, found: Mapping[str, TensorStats]) -> Iterator[str]:
+        for name, stats in found.items():
+            if stats.nonfinite:
+                yield f"'{name}' held Inf or NaN in {stats.nonfinite} of {self._samples} samples"
+        empty = [name for name, stats in found.items() if not stats.nonfinite and not stats.samples]
+        if len(empty) == 1:
+            yield f"'{empty[0]}' had no elements in any sample"
+        elif empty:
+            yield f"{len(empty)} values had no elements in any sample (first: '{empty[0]}')"
 
     def _refuse(self) -> None:
         causes = dict.fromkeys(str(cause) for _, cause in self._problems if cause is not None)

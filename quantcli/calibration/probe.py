@@ -61,10 +61,12 @@ class ObservedTensor:
     Attributes:
         name: A value of the main graph, no constant.
         channel_axis: Axis whose channels get extremes of their own, not negative; None for none.
+        stride: Distance of the elements to be sampled; 0 to choose one by the tensor's shape.
     """
 
     name: str
     channel_axis: int | None = None
+    stride: int = 0
 
 
 def joined(samples: Sequence[Sample]) -> Sample:
@@ -140,7 +142,7 @@ def plan_observation(
             Observed(
                 name=name,
                 rank=len(single[index]),
-                stride=stride_for(single[index]) if sampled else 0,
+                stride=tensors[index].stride or stride_for(single[index]) if sampled else 0,
                 dtype=types[name],
                 nonnegative=name in bounded,
                 per_sample=kind[0],

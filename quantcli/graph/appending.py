@@ -14,7 +14,7 @@ _OPSET_WITHOUT_ANY = 17  # for models that only import other domains
 
 
 class Appender:
-    """Appends nodes, inputs, outputs and constants to the main graph of a model.
+    """Appends nodes, inputs, outputs and constants to the main graph of a model, or to the body ``graph`` in it.
 
     The model is changed; one that imports no version of ai.onnx gets one.
 
@@ -22,8 +22,8 @@ class Appender:
         opset: Version of ai.onnx that the nodes are of.
     """
 
-    def __init__(self, model: OnnxModel) -> None:
-        self._graph = model.ir.graph
+    def __init__(self, model: OnnxModel, graph: ir.Graph | None = None) -> None:
+        self._graph = graph or model.ir.graph
         self.opset = model.ir.opset_imports.setdefault("", _OPSET_WITHOUT_ANY)
         self._values = values_by_name(model)
         self._prefix = _free_prefix(model)
@@ -55,6 +55,15 @@ class Appender:
         node = ir.Node("", operator, inputs, made, outputs=[ir.Value(name=name)], name=name)
         self._graph.append(node)
         return node.outputs[0]
+
+    def free_name(self, base: str) -> str:
+        """A name of no node or value yet, which ends with ``base``."""
+        self._count += 1
+        return f"{self._prefix}{self._count}_{base}"
+
+    def column(self, matrix: ir.Value, first: int, end: int) -> ir.Value:
+        """Columns ``first`` to ``end`` (exclusive) of a matrix."""
+        return self.node("Slice", [matrix, self.ints([first]), self.ints([end]), self.ints([1])])
 
     def output(self, value: ir.Value, dtype: ir.DataType) -> str:
         """Make ``value`` an output; its name."""

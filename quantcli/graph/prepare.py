@@ -28,6 +28,7 @@ from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.passes.remove_identities import remove_identities
 from quantcli.graph.passes.remove_unused import remove_unused
 from quantcli.graph.passes.residual_sum import write_residuals_as_sum
+from quantcli.graph.passes.share_constants import share_constants
 from quantcli.graph.passes.unfuse_attention import unfuse_attention
 from quantcli.graph.passes.unfuse_layers import unfuse_layers
 from quantcli.graph.passes.unfuse_sums import unfuse_sums
@@ -108,6 +109,7 @@ def prepare(
     if average_pool_as_conv:
         notes += write_average_pool_as_conv(graph_model)
     remove_unused(graph_model)  # what the passes left over; nothing of the user's
+    share_constants(graph_model)
     copy.sort()
     if not shapes_known(copy):
         infer_shapes(copy)

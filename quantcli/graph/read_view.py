@@ -10,6 +10,7 @@ from quantcli.graph.passes.name_nodes import name_nodes
 from quantcli.graph.scopes import separate_values
 from quantcli.graph.shapes import infer_shapes
 from quantcli.graph.view import GraphView
+from quantcli.graph.whole_view import whole_view
 
 
 def read_view(path: Path) -> GraphView:
@@ -21,6 +22,15 @@ def read_view(path: Path) -> GraphView:
         ModelError: The file is unreadable or not valid (M1xx).
     """
     return load_named(path).view()
+
+
+def read_whole_view(path: Path) -> GraphView:
+    """The same with the bodies of If, Loop and Scan lying open.
+
+    Raises:
+        ModelError: As ``read_view``.
+    """
+    return whole_view(load_named(path))
 
 
 def load_named(path: Path) -> OnnxModel:

@@ -214,7 +214,7 @@ class _Analysis:
             integers = profile_nodes(path, feeds, settings)
         self._progress.advance()
         self._progress.finish()
-        return extra_seconds(made.plan, made.bench.view, floats, integers)
+        return extra_seconds(made.plan, made.bench.source.whole, floats, integers)
 
     def _cost(self, nodes: Sequence[str]) -> float | None:
         """Milliseconds that a run takes longer with ``nodes`` in float."""

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
-from quantcli.algorithms.channels import channel_axes
 from quantcli.calibration import statistics as statistics_module
 from quantcli.calibration.collector import collect
 from quantcli.calibration.file_format import load_statistics, save_statistics
-from quantcli.calibration.probe import ObservedTensor
 from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.calibration.trial import TrialInput, describe
 from quantcli.data.base import Dataset, Sample
@@ -21,6 +19,7 @@ from quantcli.data.batching import can_batch
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.errors import DataError
 from quantcli.graph.model import OnnxModel
+from quantcli.pipeline.observation import observation
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize, runnable
 from quantcli.pipeline.types import CalibrateRequest, CalibrateResult, RunOptions
@@ -104,14 +103,13 @@ def collect_statistics(
     """Run the prepared model on samples and observe every tensor that a plan for ``target`` may quantize.
 
     Which nodes are excluded later does not matter: a smaller selection needs fewer tensors. Tensors with a known
-    channel axis get extremes of each channel as well: equalization follows them. ``watch`` sees the samples as
-    they pass.
+    channel axis get extremes of each channel as well: equalization follows them. Where values of bodies are
+    observed, samples run one by one. ``watch`` sees the samples as they pass.
     """
-    plan = make_plan(source.view, Recipe(target=target, choices=choices or Choices()))
+    plan = make_plan(source.whole, Recipe(target=target, choices=choices or Choices()))
     names = observed_tensors(plan)
     if not names:
         raise nothing_to_quantize(source, plan)
-    axes = channel_axes(source.view)
     fingerprint = Fingerprint()
     forms: list[TrialInput] = []
     settings = SessionSettings(threads=run.threads, providers=run.providers)
@@ -121,12 +119,13 @@ def collect_statistics(
             return Session(loadable, settings)
 
     started = time.perf_counter()
+    model, tensors = observation(source, names)
     collected = collect(
-        source.prepared,
-        [ObservedTensor(name=name, channel_axis=axes.get(name)) for name in names],
+        model,
+        tensors,
         _first_described(watch(fingerprint.watch(dataset)), forms),
         make_session=make_session,
-        batch_size=run.batch_size or automatic_batch(source),
+        batch_size=1 if model is not source.prepared else run.batch_size or automatic_batch(source),
         progress=progress,
         on_nonfinite="ignore" if ignore_nonfinite else "error",
         total=dataset.length,

@@ -17,6 +17,7 @@ from quantcli.pipeline.source import FloatModel, nothing_to_quantize
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
 from quantcli.pipeline.workbench import Workbench, mask_of
 from quantcli.progress import Progress
+from quantcli.quantize.body_plans import layers_in_bodies
 from quantcli.quantize.emit_direct import DirectQdqEmitter
 from quantcli.quantize.emit_qoperator import QOperatorEmitter
 from quantcli.quantize.plan import Action, Plan
@@ -58,10 +59,13 @@ def carry_out(
     if not plan.count(Action.QUANTIZE) and plan.choices.whole != "float":
         raise nothing_to_quantize(bench.source, plan)
     try:
-        solution = solve(plan, bench.view, bench.ranges(method))
+        solution = solve(plan, bench.source.whole, bench.ranges(method))
         facts = RoundingFacts(effort=effort.name, alpha=bench.alpha, scaled=bench.scaled)
         notes = bench.clipping(plan, method)
-        if bench.samples:
+        inside = layers_in_bodies(plan)
+        if bench.samples and inside:
+            notes += (f"weights of {len(inside)} layers in bodies of If, Loop and Scan were rounded to nearest",)
+        if bench.samples and (len(inside) < len(plan.layers) or not inside):
             refined = refine(
                 bench.source,
                 plan,
@@ -110,8 +114,8 @@ def _sweep_notes(found: SweepResult, wanted: int) -> tuple[str, ...]:
 def emit(source: FloatModel, plan: Plan, solution: Solution, form: str) -> OnnxModel:
     """The quantized model; ``form`` is a key of ``EMITTERS``."""
     model = source.prepared.clone()
-    editor = GraphEditor(model)
-    EMITTERS[form](editor, source.view, plan, solution).emit()
+    editor = GraphEditor(model, bodies=True)
+    EMITTERS[form](editor, source.whole, plan, solution).emit()
     editor.finish()
     forget_types(model, source.stated)
     return model

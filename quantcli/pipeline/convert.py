@@ -70,7 +70,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     request = stated if saved is None else with_choices(stated, saved.choices)
     _check_mask(request, source)
     if request.dry_run:
-        plan = make_plan(source.view, request.recipe) if saved is None else _checked(request, saved, source.view)
+        plan = make_plan(source.whole, request.recipe) if saved is None else _checked(request, saved, source.whole)
         _write_plan(request, plan)
         return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
     if request.eval_data.specs:
@@ -124,7 +124,9 @@ def _make(
         bench = equalized(bench, request, saved.equalization, progress)
         if saved.nearest:
             bench = replace(bench, samples=())
-        return carry_out(bench, _checked(request, saved, bench.view), request, effort, method, progress), None
+        return carry_out(
+            bench, _checked(request, saved, bench.source.whole), request, effort, method, progress
+        ), None
     verdict = measured_placement(request, source, statistics, progress)
     if verdict is not None:
         request = with_choices(request, verdict.float_choices if request.float_if_faster else verdict.choices)

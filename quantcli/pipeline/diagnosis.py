@@ -78,7 +78,7 @@ class Doctor:
         layer = self._layers.get(node)
         if layer is not None:
             found = self._made.solution.layers[node]
-            weight = self._made.bench.view.constant(layer.weight)
+            weight = self._made.bench.source.whole.constant(layer.weight)
             error = dequantize(found.weight, found.weight_params).astype(float) - weight
             value = sqnr_db(float((weight.astype(float) ** 2).sum()), float((error**2).sum()))
             bits = layer.weight_spec.dtype.bits
@@ -95,7 +95,7 @@ class Doctor:
         made = self._made
         params = made.solution.tensors[name]
         told = f"'{name}' makes {share:.0%} of its error"
-        known = observed_name(made.bench.view, name, self._statistics)
+        known = observed_name(made.bench.source.whole, name, self._statistics)
         stats = None if known is None else self._statistics[known]
         if stats is not None:
             clipping = clipping_energy(stats, params)

@@ -166,6 +166,6 @@ class Forecast:
             floats = profile_nodes(loadable, self._feeds, self._settings)
             integers = profile_nodes(path, self._feeds, self._settings)
         return {
-            "extra": extra_seconds(self._plan, source.view, floats, integers),
+            "extra": extra_seconds(self._plan, source.whole, floats, integers),
             "total": {"float": total_seconds(floats), "integer": total_seconds(integers)},
         }

@@ -43,8 +43,8 @@ def inspect(path: Path, *, target: str) -> Inspection:
 def _model(path: Path, target: str) -> Inspection:
     plain = load_model(path, limits=runnable_versions())
     source = load_float_model(path, target)
-    plan = make_plan(source.view, Recipe(target=target))
-    view = source.view
+    plan = make_plan(source.whole, Recipe(target=target))
+    view = source.whole
     stamped = provenance(plain.metadata)
     operators = Counter(node.op for node in view.nodes)
     facts = {

@@ -11,6 +11,7 @@ from quantcli.pipeline.carry_out import Made
 from quantcli.pipeline.left_in_float import plan_without
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.progress import Progress
+from quantcli.quantize.body_plans import main_part
 from quantcli.quantize.plan import Action, Plan
 
 WORTH_DB = 0.2
@@ -125,5 +126,5 @@ class LayerGains:
         known = {**plan.tensors, **self._made.plan.tensors}  # one name of a group for all plans
         return {
             key: known[key.removeprefix(TENSOR)].group if key.startswith(TENSOR) else ""
-            for key in parts_of(plan, self._made.bench.view)
+            for key in parts_of(main_part(plan, self._made.bench.view), self._made.bench.view)
         }

@@ -36,7 +36,7 @@ def plan_without(made: Made, request: ConvertRequest, nodes: Sequence[str]) -> P
 def model_without(made: Made, request: ConvertRequest, nodes: Sequence[str]) -> OnnxModel:
     """The model with further nodes in float."""
     plan = plan_without(made, request, nodes)
-    solved = solve(plan, made.bench.view, made.bench.ranges(parse_method(request.recipe.method)))
+    solved = solve(plan, made.bench.source.whole, made.bench.ranges(parse_method(request.recipe.method)))
     layers = {}
     for layer in plan.layers:
         old = made.solution.layers.get(layer.node)

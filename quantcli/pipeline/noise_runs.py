@@ -19,6 +19,7 @@ from quantcli.graph.observe import expose_shapes, float_values
 from quantcli.pipeline.carry_out import Made
 from quantcli.pipeline.source import runnable
 from quantcli.progress import Progress
+from quantcli.quantize.body_plans import main_part
 from quantcli.runtime.session import Session, SessionSettings
 
 FORWARD_SAMPLES = 16
@@ -96,7 +97,7 @@ class NoiseRuns:
         made, outputs = self._made, self.outputs
         output = outputs.worst()
         signal, error = outputs.energies(outputs.quantized)[output]
-        parts = make_parts(made.plan, made.bench.view, made.solution)
+        parts = make_parts(main_part(made.plan, made.bench.view), made.bench.view, made.solution)
         shape = outputs.reference[0][output].shape
         seeds = make_seeds(len(outputs.samples), shape)
         keys, along, random = self._by_gradients(output, parts, seeds)
@@ -168,7 +169,7 @@ class NoiseRuns:
             for column, key in enumerate(keys):
                 name = key.partition(":")[2]
                 chosen = {"tensors": (name,)} if key.startswith(TENSOR) else {"constants": (name,)}
-                model = probe(source.prepared, source.view, made.plan, made.solution, **chosen)
+                model = probe(source.prepared, source.whole, made.plan, made.solution, **chosen)
                 session = self._session(model, PROBE_CONFIG)
                 for number in some:
                     y = outputs.reference[number][output]

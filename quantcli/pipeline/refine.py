@@ -16,6 +16,7 @@ from quantcli.data.base import Sample
 from quantcli.graph.extract import Piece
 from quantcli.pipeline.source import FloatModel, runnable
 from quantcli.progress import Progress
+from quantcli.quantize.body_plans import main_part
 from quantcli.quantize.plan import LayerPlan, Plan
 from quantcli.quantize.solve import Solution, seen_constants
 from quantcli.quantize.weights import QuantizedLayer
@@ -57,7 +58,7 @@ def refine(
     max_bytes: int,
     threads: int,
 ) -> Refined:
-    """Decide weights and biases on samples.
+    """Decide weights and biases of the main graph on samples; those of layers in bodies stay as they are.
 
     Args:
         source: Float model; its prepared graph is what the plan is of.
@@ -74,13 +75,14 @@ def refine(
         RuntimeFailure: A piece of the model fails by itself.
     """
     chooser = _Chooser(source, plan, solution, effort, masks)
+    nodes = source.view.node_by_name
     given = SweepInput(
         model=source.prepared,
         view=source.view,
-        plan=plan,
+        plan=main_part(plan, source.view),
         params=solution.tensors,
         samples=samples,
-        constants=seen_constants(solution),
+        constants={place: seen for place, seen in seen_constants(solution).items() if place[0] in nodes},
         max_bytes=max_bytes,
     )
     settings = SessionSettings(threads=threads)
@@ -96,7 +98,7 @@ def refine(
 
     found = sweep(given, make_run, chooser.decide, progress)
     return Refined(
-        solution=replace(solution, layers=found.layers),
+        solution=replace(solution, layers={**solution.layers, **found.layers}),
         sweep=found,
         variants=dict(sorted(chooser.variants.items())),
     )

@@ -20,6 +20,7 @@ from quantcli.graph.opset_lower import cannot_be_lowered, lower_opset
 from quantcli.graph.prepare import prepare
 from quantcli.graph.shapes import infer_shapes, state_types, stated_values
 from quantcli.graph.view import GraphView
+from quantcli.graph.whole_view import whole_view
 from quantcli.ops.targets import TARGETS
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
@@ -50,7 +51,8 @@ class FloatModel:
         bytes: Size of the same.
         inputs: Inputs as the runtime states them.
         prepared: The graph after preparation for the target.
-        view: Picture of it.
+        view: Picture of its main graph.
+        whole: The same with the bodies of If, Loop and Scan lying open; what plans are made of.
         stated: Intermediate values whose types the file itself states.
         notes: What preparation did that the user should know.
     """
@@ -61,6 +63,7 @@ class FloatModel:
     inputs: tuple[InputSpec, ...]
     prepared: OnnxModel
     view: GraphView
+    whole: GraphView
     stated: frozenset[str]
     notes: tuple[str, ...]
 
@@ -131,6 +134,7 @@ def load_float_model(
         inputs=tuple(InputSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in session.inputs),
         prepared=prepared,
         view=prepared.view(),
+        whole=whole_view(prepared),
         stated=stated_values(model),
         notes=(*lowered, *notes),
     )

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from quantcli.calibration.collector import collect
 from quantcli.calibration.estimators import estimate, parse_method
-from quantcli.calibration.probe import ObservedTensor
 from quantcli.core.spec import QuantSpec
 from quantcli.core.stats import TensorStats
 from quantcli.data.base import Sample
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.view import GraphView
 from quantcli.pipeline.carry_out import emit
+from quantcli.pipeline.observation import observation
 from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_for_recipe, runnable
 from quantcli.pipeline.workbench import observed_name
 from quantcli.quantize.choices import Choices
@@ -110,8 +110,8 @@ class TrialForms:
         per_channel = self._recipe.per_channel and source.view.opset >= PER_CHANNEL_OPSET
         recipe = replace(self._recipe, choices=choices, per_channel=per_channel)
         allowed = self._allowed
-        known = None if allowed is None else _knows(source.view, dict.fromkeys(allowed))
-        return TrialPlan(source=source, recipe=recipe, plan=make_plan(source.view, recipe, known))
+        known = None if allowed is None else _knows(source.whole, dict.fromkeys(allowed))
+        return TrialPlan(source=source, recipe=recipe, plan=make_plan(source.whole, recipe, known))
 
     def sessions(self, trial: TrialPlan) -> TrialSessions:
         """The quantized form, loaded.
@@ -119,7 +119,7 @@ class TrialForms:
         Raises:
             RuntimeFailure: R101, the runtime does not load it.
         """
-        view = trial.source.view
+        view = trial.source.whole
         known = self._observed(trial)
 
         def range_of(name: str, spec: QuantSpec) -> tuple[float, float]:
@@ -147,9 +147,10 @@ class TrialForms:
         known = self._statistics.setdefault(trial.plan.choices.preparation, {})
         missing = [name for name in observed_tensors(trial.plan) if name not in known]
         if missing:
+            model, tensors = observation(trial.source, missing)
             found = collect(
-                trial.source.prepared,
-                [ObservedTensor(name=name) for name in missing],
+                model,
+                [replace(tensor, channel_axis=None) for tensor in tensors],
                 self._samples,
                 make_session=partial(self._load, settings=self._settings),
                 on_nonfinite="ignore",

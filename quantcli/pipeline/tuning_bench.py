@@ -83,7 +83,7 @@ class TuningBench:
         else:
             constants = nodes if name == WEIGHTS else (name,)
         source = made.bench.source
-        return probe(source.prepared, source.view, made.plan, made.solution, tensors=tensors, constants=constants)
+        return probe(source.prepared, source.whole, made.plan, made.solution, tensors=tensors, constants=constants)
 
     def _make(self, recipe: Recipe) -> Made:
         asked = replace(self.request, recipe=recipe)
@@ -92,8 +92,8 @@ class TuningBench:
 
     def _origin(self, name: str) -> str:
         """The value of the graph before equalization that a value of the equalized one is a scaled form of."""
-        view: GraphView = self.first.bench.source.view
-        while name not in self.source.view.tensors:
+        view: GraphView = self.first.bench.source.whole
+        while name not in self.source.whole.tensors:
             maker = view.producer(name)
             if maker is None:
                 return name

@@ -23,6 +23,7 @@ from quantcli.data.base import Dataset, Sample
 from quantcli.errors import ConfigError
 from quantcli.graph.shapes import infer_shapes
 from quantcli.graph.view import GraphView
+from quantcli.graph.whole_view import whole_view
 from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.pipeline.calibrate import collect_statistics
@@ -30,6 +31,7 @@ from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.progress import Progress
+from quantcli.quantize.body_plans import main_part
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.planner import make_plan
 from quantcli.quantize.recipe import Recipe
@@ -72,7 +74,8 @@ class Workbench:
     def plan(self, recipe: Recipe) -> Plan:
         """The plan of a recipe, with what calibration knows."""
         usable = usable_statistics(self.statistics)
-        return make_plan(self.view, recipe, lambda name: observed_name(self.view, name, usable) is not None)
+        whole = self.source.whole
+        return make_plan(whole, recipe, lambda name: observed_name(whole, name, usable) is not None)
 
     def clipping(self, plan: Plan, method: Method) -> tuple[str, ...]:
         """What the ranges of a plan leave out, in words, where it is much."""
@@ -86,7 +89,7 @@ class Workbench:
         usable = usable_statistics(self.statistics)
 
         def range_of(name: str, spec: QuantSpec) -> tuple[float, float]:
-            found = observed_name(self.view, name, usable)
+            found = observed_name(self.source.whole, name, usable)
             if found is None:
                 raise ConfigError(
                     "C105",
@@ -157,13 +160,13 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
         )
         notes = (told,)
     usable = usable_statistics(bench.statistics)
-    plan = bench.plan(request.recipe)
+    plan = main_part(bench.plan(request.recipe), bench.view)
     found = equalize(bench.view, _extremes(usable), plan, EqualizationOptions(alpha=alpha))
     if not found:
         return replace(bench, notes=(*bench.notes, *notes))
     model = apply_equalization(bench.source.prepared, found)
     infer_shapes(model)
-    source = replace(bench.source, prepared=model, view=model.view())
+    source = replace(bench.source, prepared=model, view=model.view(), whole=whole_view(model))
     again = calibrated(request, source, bench.dataset, progress)
     if request.calibration is not None:
         kept = {name: stats for name, stats in bench.statistics.tensors.items() if name not in found.scales}

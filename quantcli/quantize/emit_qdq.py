@@ -3,16 +3,22 @@
 Decides nothing. Per quantized activation one QuantizeLinear and one DequantizeLinear; weights, biases and
 constant operands as integers behind a DequantizeLinear; looked-up tables as integers whose rows become floats;
 Relu and Clip that do nothing are removed.
+
+Bodies: constants are stored once, in the main graph. A value is quantized in the graph that makes it, so that a
+loop reads integers that were made once; it is dequantized in every body that reads it, since onnxruntime fuses
+inside of one graph only (RAN: If and Loop bodies fuse with integers, scales and weights of outer graphs).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from quantcli.core.dtypes import INT32, QType
 from quantcli.core.spec import QuantParams
 from quantcli.graph.edit import GraphEditor
-from quantcli.graph.view import GraphView
+from quantcli.graph.view import GraphView, Use
 from quantcli.quantize.plan import LayerPlan, Plan, TensorPlan
 from quantcli.quantize.solve import Solution
 from quantcli.quantize.tables import TableWriter
@@ -31,7 +37,8 @@ class QdqEmitter:
         self.plan = plan
         self.solution = solution
         self._params: dict[str, tuple[str, str]] = {}
-        self._weights: dict[tuple[str, bytes], str] = {}
+        self._weights: dict[tuple[str, bytes, str], str] = {}
+        self._stored: dict[tuple[str, bytes], tuple[str, str, str]] = {}
         self._zeros: dict[tuple[str, tuple[int, ...]], str] = {}
         self._integer_inputs = frozenset(plan.integer_inputs)
 
@@ -61,11 +68,13 @@ class QdqEmitter:
 
     def pair(self, tensor: TensorPlan) -> None:
         """QuantizeLinear and DequantizeLinear behind a value."""
-        readers = self.readers(tensor)
         quantized = self.editor.new_value_name(f"{tensor.name}_quantized")
         self.quantize(tensor, quantized)
-        value = self.dequantize(tensor, quantized)
-        self.editor.replace_uses(tensor.name, value, uses=readers)
+        self.dequantize(tensor, quantized, self.readers(tensor))
+
+    def scope_of(self, tensor: TensorPlan) -> str:
+        """The body that makes a value."""
+        return self.view.tensors[tensor.name].scope
 
     def quantize(self, tensor: TensorPlan, quantized: str) -> None:
         """QuantizeLinear behind a value (behind its guard, where there is one) that gives ``quantized``."""
@@ -75,18 +84,22 @@ class QdqEmitter:
             [source, *self.params(tensor)],
             [quantized],
             name=f"{tensor.name}_QuantizeLinear",
+            scope=self.scope_of(tensor),
         )
 
-    def dequantize(self, tensor: TensorPlan, quantized: str) -> str:
-        """DequantizeLinear of an integer value."""
-        value = self.editor.new_value_name(f"{tensor.name}_dequantized")
-        self.editor.add_node(
-            "DequantizeLinear",
-            [quantized, *self.params(tensor)],
-            [value],
-            name=f"{tensor.name}_DequantizeLinear",
-        )
-        return value
+    def dequantize(self, tensor: TensorPlan, quantized: str, readings: Sequence[Use]) -> None:
+        """DequantizeLinear of an integer value for ``readings``, in each body that has some."""
+        for scope in sorted({use.scope for use in readings}):
+            value = self.editor.new_value_name(f"{tensor.name}_dequantized")
+            self.editor.add_node(
+                "DequantizeLinear",
+                [quantized, *self.params(tensor)],
+                [value],
+                name=f"{tensor.name}_DequantizeLinear",
+                scope=scope,
+            )
+            here = [(use.node.name, use.index) for use in readings if use.scope == scope]
+            self.editor.replace_uses(tensor.name, value, uses=here)
 
     def guard(self, tensor: TensorPlan) -> str:
         """The identity LeakyRelu(alpha=1), which keeps a float layer float.
@@ -96,14 +109,19 @@ class QdqEmitter:
         """
         value = self.editor.new_value_name(f"{tensor.name}_guarded")
         self.editor.add_node(
-            "LeakyRelu", [tensor.name], [value], name=f"{tensor.name}_guard", attributes={"alpha": 1.0}
+            "LeakyRelu",
+            [tensor.name],
+            [value],
+            name=f"{tensor.name}_guard",
+            attributes={"alpha": 1.0},
+            scope=self.scope_of(tensor),
         )
         return value
 
-    def readers(self, tensor: TensorPlan) -> list[tuple[str, int]]:
+    def readers(self, tensor: TensorPlan) -> list[Use]:
         """Readings that are to see the dequantized value."""
         return [
-            (use.node.name, use.index)
+            use
             for use in self.view.uses(tensor.name)
             if use.index >= 0 and (tensor.integer_producer or self.reads_integers(use.node.name, use.index))
         ]
@@ -115,11 +133,12 @@ class QdqEmitter:
     def layer(self, layer: LayerPlan) -> None:
         """Integer weight and bias of a layer."""
         found = self.solution.layers[layer.node]
-        weight = self.dequantized_constant(layer.weight, found.weight, found.weight_params)
+        scope = self.view.node_by_name[layer.node].scope
+        weight = self.dequantized_constant(layer.weight, found.weight, found.weight_params, scope)
         self.editor.set_input(layer.node, 1, weight)
         if found.bias is None or found.bias_params is None:
             return
-        bias = self.dequantized_constant(layer.bias_name, found.bias, found.bias_params)
+        bias = self.dequantized_constant(layer.bias_name, found.bias, found.bias_params, scope)
         if layer.bias_node:
             inputs = self.view.node_by_name[layer.bias_node].inputs
             self.editor.set_input(layer.bias_node, inputs.index(layer.bias), bias)
@@ -129,8 +148,9 @@ class QdqEmitter:
     def operand(self, node: str, index: int) -> None:
         """Integer constant operand of an elementwise operator."""
         constant = self.solution.constants[node, index]
-        name = self.view.node_by_name[node].inputs[index]
-        value = self.dequantized_constant(f"{name}_{node}", constant.values, constant.params)
+        info = self.view.node_by_name[node]
+        name = f"{info.inputs[index]}_{node}"
+        value = self.dequantized_constant(name, constant.values, constant.params, info.scope)
         self.editor.set_input(node, index, value)
 
     def lookups(self) -> None:
@@ -173,12 +193,15 @@ class QdqEmitter:
             self._zeros[key] = self.editor.add_initializer(f"zeros_{zero.dtype.name}_{size}", zero)
         return self._zeros[key]
 
-    def dequantized_constant(self, name: str, values: np.ndarray, params: QuantParams) -> str:
-        """DequantizeLinear of integers; equal integers of one name are stored once."""
-        key = (name, values.tobytes() + params.scale.tobytes() + params.zero_point.tobytes())
+    def dequantized_constant(self, name: str, values: np.ndarray, params: QuantParams, scope: str) -> str:
+        """DequantizeLinear of integers in a body; equal integers of one name are stored once."""
+        content = values.tobytes() + params.scale.tobytes() + params.zero_point.tobytes()
+        if (name, content) not in self._stored:
+            self._stored[name, content] = self.constant(name, values, params)
+        key = (name, content, scope)
         if key not in self._weights:
             value = self.editor.new_value_name(f"{name}_dequantized")
-            inputs = list(self.constant(name, values, params))
+            inputs = list(self._stored[name, content])
             self.editor.add_node(
                 "DequantizeLinear",
                 # int32 has no other zero point than 0, which is the default; Gemm fuses only if weights state it
@@ -186,6 +209,7 @@ class QdqEmitter:
                 [value],
                 name=f"{name}_DequantizeLinear",
                 attributes=None if params.spec.axis is None else {"axis": params.spec.axis},
+                scope=scope,
             )
             self._weights[key] = value
         return self._weights[key]

@@ -134,7 +134,15 @@ class QOperatorEmitter(QdqEmitter):
         domain, _, op_type = operator.rpartition(".")
         if domain == _CONTRIB:
             self.editor.set_domain_version(_CONTRIB, 1)
-        self.editor.add_node(op_type, inputs, outputs, name=node.name, domain=domain, attributes=dict(attributes))
+        self.editor.add_node(
+            op_type,
+            inputs,
+            outputs,
+            name=node.name,
+            domain=domain,
+            attributes=dict(attributes),
+            scope=node.scope,
+        )
 
     def _same_operator(self, node: NodeInfo) -> None:
         inputs = [self._integers.get(name, name) for name in node.inputs]
@@ -214,6 +222,6 @@ class QOperatorEmitter(QdqEmitter):
         integers = self._integers[tensor.name]
         if tensor.name not in self._integer_values:
             self.quantize(tensor, integers)
-        readers = [(node, index) for node, index in self.readers(tensor) if node not in self._spelled]
-        if readers:
-            self.editor.replace_uses(tensor.name, self.dequantize(tensor, integers), uses=readers)
+        self.dequantize(
+            tensor, integers, [use for use in self.readers(tensor) if use.node.name not in self._spelled]
+        )

@@ -26,8 +26,7 @@ class SharingGroups:
         self._placement = placement
         self._target = target
         self._parent: dict[str, str] = {}
-        made = (value for node in view.nodes for value in node.outputs if value)
-        self._order = {value: index for index, value in enumerate((*view.inputs, *made))}
+        self._order = {value: index for index, value in enumerate(view.values)}
         for kernel in placement.kernels.values():
             if kernel.row.trait is Trait.PASSTHROUGH:
                 for value in kernel.outputs:

@@ -70,11 +70,15 @@ class Kernel:
 
 
 def sole_reader(view: GraphView, name: str) -> NodeInfo | None:
-    """The only node that reads ``name``; None if there are more, bodies among them, or it is an output."""
+    """The only node that reads ``name``; None if there are more, it is elsewhere, or ``name`` is an output.
+
+    A node in another body is elsewhere, and so is the owner of the body that yields ``name``.
+    """
     uses = view.uses(name)
     if len(uses) != 1 or uses[0].index < 0 or view.tensors[name].is_output:
         return None
-    return uses[0].node
+    use = uses[0]
+    return use.node if use.yielded is None and use.scope == view.tensors[name].scope else None
 
 
 def find_kernel(
@@ -99,8 +103,10 @@ def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target
         return Reason(code="F902", sentence=f"{node.op} is a quantized form already")
     if _is_quantized_already(view, node):
         return Reason(code="F902", sentence=f"{node.op_type} stands between existing quantizers")
+    if node.yields:
+        return Reason(code="F901", sentence=f"{node.op_type} itself computes nothing; the nodes of its bodies do")
     if node.op_type in BODY_OPS:
-        return Reason(code="F206", sentence=f"{node.op_type} has bodies, which are left in float")
+        return Reason(code="F206", sentence=f"{node.op_type} has a body, which is left in float")
     if row is None:
         return Reason(code="F205", sentence=f"operator {node.op} is not in the table")
     if row.trait is Trait.SHAPE:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from quantcli.graph.view import GraphView, NodeInfo
+from quantcli.graph.view import GraphView, NodeInfo, Use
 from quantcli.ops.reasons import Reason
 from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
@@ -119,20 +119,26 @@ class Placement:
         return kernel is not None
 
     def _find_output_bound(self) -> frozenset[str]:
-        """Values that reach graph outputs, and nothing but graph outputs, through data movement."""
+        """Values that reach graph outputs, and nothing but graph outputs, through data movement.
+
+        What a body yields moves into the output of its owner.
+        """
         found: set[str] = set()
         for node in reversed(self._view.nodes):
             for value in filter(None, node.outputs):
                 uses = self._view.uses(value)
-                moved = bool(uses) and all(
-                    use.index >= 0
-                    and self._moves(use.node)
-                    and all(output in found for output in use.node.outputs if output)
-                    for use in uses
-                )
+                moved = bool(uses) and all(self._only_moved(use, found) for use in uses)
                 if moved or self._view.tensors[value].is_output:
                     found.add(value)
         return frozenset(found)
+
+    def _only_moved(self, use: Use, bound: Collection[str]) -> bool:
+        """Whether all that a reading gives are values of ``bound``, which it moves its value into."""
+        if use.yielded is not None:
+            output = use.yielded.output
+            return output >= 0 and use.node.outputs[output] in bound
+        moves = use.index >= 0 and self._moves(use.node)
+        return moves and all(output in bound for output in use.node.outputs if output)
 
     @staticmethod
     def _moves(node: NodeInfo) -> bool:
@@ -163,15 +169,25 @@ class Placement:
     def _needs_statistics(self, kernel: Kernel) -> Reason | None:
         for _, value in kernel.inputs:
             if not self._known(value):
-                return Reason(code="F501", sentence=f"no statistics of '{value}', which it reads")
+                return Reason(
+                    code="F501", sentence=f"no statistics of '{value}', which it reads{self._unrun(kernel)}"
+                )
         if (
             kernel.row.trait in {Trait.COMPUTE, Trait.OWN, Trait.SHARED}
             and not kernel.row.on(self._target.name).float_output
         ):
             for value in kernel.outputs:
                 if not self._known(value) and not self._view.tensors[value].is_output:
-                    return Reason(code="F501", sentence=f"no statistics of '{value}', which it makes")
+                    return Reason(
+                        code="F501", sentence=f"no statistics of '{value}', which it makes{self._unrun(kernel)}"
+                    )
         return None
+
+    @staticmethod
+    def _unrun(kernel: Kernel) -> str:
+        """The likely cause of missing statistics."""
+        body = kernel.node.scope
+        return f"; it may be that no sample runs '{body}'" if body else ""
 
     def _plain_rule(self, kernel: Kernel) -> Reason | None:
         if kernel.row.trait in {Trait.OWN, Trait.SHARED, Trait.FIXED, Trait.FUSED}:

@@ -47,6 +47,7 @@ class NodePlan:
         into: The node whose kernel it is part of (FUSE).
         reason: Why it stays in float (FLOAT).
         rule: The selector that decided, "" where none did.
+        body: Body of an If, Loop or Scan that it is in, "OWNER/ATTRIBUTE"; "" for the main graph.
     """
 
     name: str
@@ -55,6 +56,7 @@ class NodePlan:
     into: str = ""
     reason: Reason | None = None
     rule: str = ""
+    body: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,7 @@ class Plan:
     Attributes:
         target: Name of the target.
         form: What is quantized when.
-        nodes: Every node of the main graph, in its order.
+        nodes: Every node of the main graph, in its order; those of bodies in front of the owners of these.
         tensors: Quantized activations by name, in order of production.
         layers: Kernels with weights.
         activations: Relu and Clip behind quantized kernels.

@@ -48,7 +48,8 @@ def make_plan(view: GraphView, recipe: Recipe, known: Callable[[str], bool] | No
     """Plan the quantization of a prepared graph.
 
     Args:
-        view: The prepared graph; element types of values must be known.
+        view: The prepared graph, with open bodies where these are to be quantized; element types of values must be
+            known.
         recipe: What is wanted.
         known: Whether calibration has statistics of a value; all are assumed to be known without it.
 
@@ -87,7 +88,7 @@ class _Planner:
         kernels = placement.kernels.values()
         return Plan(
             target=self.target.name,
-            nodes=tuple(self._node_plan(node, placement) for node in self.view.nodes),
+            nodes=tuple(replace(self._node_plan(node, placement), body=node.scope) for node in self.view.nodes),
             tensors=self._tensors(placement, groups),
             layers=tuple(self._layer(kernel) for kernel in kernels if kernel.weight),
             activations=tuple(
@@ -159,7 +160,7 @@ class _Planner:
         the same tensor as what it makes.
         """
         roots = {groups.root(value) for value in select_tensors(self.recipe.excluded_tensors, self.view)}
-        return frozenset(value for value in self._values_in_order() if groups.root(value) in roots)
+        return frozenset(value for value in self.view.values if groups.root(value) in roots)
 
     # Nodes ------------------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ class _Planner:
     def _tensors(self, placement: Placement, groups: SharingGroups) -> dict[str, TensorPlan]:
         spec = self._activation_spec()
         found: dict[str, TensorPlan] = {}
-        for value in self._values_in_order():
+        for value in self.view.values:
             maker = placement.maker(value)
             quantized = maker is not None and self._output_quantized(placement, maker)
             if not (quantized or placement.wants_integers(value)):
@@ -251,10 +252,6 @@ class _Planner:
                 if self._needs_guard(value, placement, found):
                     found[value] = replace(found[value], guard=True)
         return found
-
-    def _values_in_order(self) -> tuple[str, ...]:
-        made = (value for node in self.view.nodes for value in node.outputs if value)
-        return (*self.view.inputs, *made)
 
     def _needs_guard(self, value: str, placement: Placement, found: dict[str, TensorPlan]) -> bool:
         """Whether the runtime would make integers of a float node between dequantized inputs and this value.

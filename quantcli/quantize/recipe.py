@@ -140,7 +140,7 @@ def node_selector(name: str) -> str:
 
 
 def select_tensors(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
-    """Activations of the main graph named by ``selectors``, which begin with "tensor:".
+    """Activations named by ``selectors``, which begin with "tensor:".
 
     Returns:
         Value name → the last selector that matched it.
@@ -148,7 +148,7 @@ def select_tensors(selectors: Sequence[str], view: GraphView) -> dict[str, str]:
     Raises:
         ConfigError: C101, a selector matches nothing (all such selectors are told at once).
     """
-    names = (*view.inputs, *(value for node in view.nodes for value in node.outputs if value))
+    names = view.values
 
     def hits(selector: str) -> list[str]:
         return [*filter(_test(selector.removeprefix(TENSOR)), names)]

@@ -118,10 +118,13 @@ class TableWriter:
         parts = [self._editor.new_value_name(f"{rows}_{part}") for part in ("integers", "steps", "scale")]
         integers, steps, scale = parts
         self._editor.remove_node(name)
-        self._editor.add_node("Gather", [table, index], [integers], name=name, attributes={"axis": 0})
-        self._editor.add_node("Gather", [scales, index], [scale], name=f"{name}_scale", attributes={"axis": 0})
-        self._editor.add_cast(integers, "float32", steps, name=f"{name}_Cast")
-        self._editor.add_node("Mul", [steps, scale], [rows], name=f"{name}_Mul")
+        first, body = {"axis": 0}, node.scope
+        self._editor.add_node("Gather", [table, index], [integers], name=name, attributes=first, scope=body)
+        self._editor.add_node(
+            "Gather", [scales, index], [scale], name=f"{name}_scale", attributes=first, scope=body
+        )
+        self._editor.add_cast(integers, "float32", steps, name=f"{name}_Cast", scope=body)
+        self._editor.add_node("Mul", [steps, scale], [rows], name=f"{name}_Mul", scope=body)
 
     def _store(self, plan: TablePlan, values: np.ndarray, params: QuantParams) -> tuple[str, str]:
         """Initializers of the integers and of the scales, which get the rank of the table."""

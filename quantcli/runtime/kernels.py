@@ -1,7 +1,7 @@
 """Which nodes really run as integer kernels.
 
-onnxruntime writes the graph that it runs (``SessionOptions.optimized_model_filepath``); integer kernels in it
-keep the name of the node they were made of, with a suffix (``_token_3`` from the layout change,
+onnxruntime writes the graph that it runs (``SessionOptions.optimized_model_filepath``); integer kernels in it and
+in its bodies keep the name of the node they were made of, with a suffix (``_token_3`` from the layout change,
 ``/MatMulAddFusion`` from joining a bias).
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from quantcli.graph.read_view import read_view
+from quantcli.graph.read_view import read_whole_view
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.runtime.kernel_report import KernelReport
 from quantcli.runtime.session import Session, SessionSettings
@@ -33,7 +33,7 @@ _OPTIMIZED = "optimized.onnx"
 
 
 def optimized_view(model: bytes | Path, settings: SessionSettings) -> GraphView:
-    """The graph that onnxruntime runs.
+    """The graph that onnxruntime runs, with open bodies.
 
     Raises:
         RuntimeFailure: R101, the model does not load.
@@ -46,7 +46,7 @@ def optimized_view(model: bytes | Path, settings: SessionSettings) -> GraphView:
             "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
         }
         Session(model, replace(settings, optimized_path=path, config=config))
-        return read_view(path)
+        return read_whole_view(path)
 
 
 def plain_name(name: str) -> str:
