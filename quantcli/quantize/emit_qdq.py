@@ -161,12 +161,15 @@ class QdqEmitter:
             writer.write(table, found.values, found.params)
 
     def constant(self, name: str, values: np.ndarray, params: QuantParams) -> tuple[str, str, str]:
-        """Integers, scale and zero point of a constant."""
-        return (
-            self._integers_of(name, values, params.spec.dtype),
-            self.editor.add_initializer(f"{name}_scale", params.scale),
-            self._zero_point(name, params),
-        )
+        """Integers, scale and zero point of a constant; equal ones of one name are stored once."""
+        key = (name, _content(values, params))
+        if key not in self._stored:
+            self._stored[key] = (
+                self._integers_of(name, values, params.spec.dtype),
+                self.editor.add_initializer(f"{name}_scale", params.scale),
+                self._zero_point(name, params),
+            )
+        return self._stored[key]
 
     def _integers_of(self, name: str, values: np.ndarray, dtype: QType) -> str:
         """Initializer of integers. Types of less than 8 bits are stored packed, with a Cast behind.
@@ -195,13 +198,10 @@ class QdqEmitter:
 
     def dequantized_constant(self, name: str, values: np.ndarray, params: QuantParams, scope: str) -> str:
         """DequantizeLinear of integers in a body; equal integers of one name are stored once."""
-        content = values.tobytes() + params.scale.tobytes() + params.zero_point.tobytes()
-        if (name, content) not in self._stored:
-            self._stored[name, content] = self.constant(name, values, params)
-        key = (name, content, scope)
+        key = (name, _content(values, params), scope)
         if key not in self._weights:
             value = self.editor.new_value_name(f"{name}_dequantized")
-            inputs = list(self._stored[name, content])
+            inputs = list(self.constant(name, values, params))
             self.editor.add_node(
                 "DequantizeLinear",
                 # int32 has no other zero point than 0, which is the default; Gemm fuses only if weights state it
@@ -213,3 +213,7 @@ class QdqEmitter:
             )
             self._weights[key] = value
         return self._weights[key]
+
+
+def _content(values: np.ndarray, params: QuantParams) -> bytes:
+    return values.tobytes() + params.scale.tobytes() + params.zero_point.tobytes()

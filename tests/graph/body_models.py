@@ -52,7 +52,7 @@ NESTED = """g (int64 n, bool go, float[1,4] x) => (float[1,4] y) {
             [pre] q = Relu(state)
             [choice] next = If (o) <
                 then_branch = t () => (float[1,4] a) { [lin1] a = MatMul(q, w) },
-                else_branch = e () => (float[1,4] a) { [lin2] b = MatMul(x, w) [add] a = Add(b, state) }
+                else_branch = e () => (float[1,4] a) { [lin2] b = MatMul(x, w) [sub] a = Sub(b, state) }
             >
         }
     >

@@ -203,9 +203,10 @@ def test_a_biased_product_that_is_an_output_and_read_as_well_is_not_planned_as_i
 def test_a_concat_of_integers_counts_as_fused() -> None:
     rng = np.random.default_rng(2)
     model = graph(
-        "g (float[1,4,8,8] x) => (float[1,4,1,1] y) { h = Conv (x, w) a = Conv (h, w) b = Conv (h, w) "
+        "g (float[1,4,8,8] x) => (float[1,4,1,1] y) { h = Conv (x, w) a = Conv (h, w) b = Conv (h, u) "
         "c = Concat <axis = 1> (a, b) d = Conv (c, v) y = GlobalAveragePool (d) }",
         w=rng.normal(0, 1, (4, 4, 1, 1)).astype(np.float32),
+        u=rng.normal(0, 1, (4, 4, 1, 1)).astype(np.float32),
         v=rng.normal(0, 1, (4, 8, 1, 1)).astype(np.float32),
     )
     feeds = {"x": rng.normal(0, 1, (1, 4, 8, 8)).astype(np.float32)}
