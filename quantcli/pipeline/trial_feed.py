@@ -49,7 +49,7 @@ def trial_feed(source: FloatModel, request: ConvertRequest) -> TrialFeed:
     """
     for options in (request.data, request.eval_data):
         if options.specs:
-            first = next(iter(open_samples(replace(options, samples=1), source.inputs)), None)
+            first = next(iter(open_samples(replace(options, samples=1), source.inputs, source.path)), None)
             if first is not None:
                 return TrialFeed(sample=first)
     session: Session | None = None
