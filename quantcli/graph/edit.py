@@ -19,6 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from quantcli.graph.computed import Compute, computed_tensor
 from quantcli.graph.edit_scopes import Scopes
 from quantcli.graph.ir_types import dtype_from_name, ir_attributes
 from quantcli.graph.model import OnnxModel
@@ -76,14 +77,30 @@ class GraphEditor:
                 stored packed; "" for the array's own.
         """
         unique = unique_name(name, self._taken_values)
-        tensor = ir.tensor(array, dtype=dtype_from_name(dtype) if dtype else None, name=unique)
+        return self._register(ir.tensor(array, dtype=dtype_from_name(dtype) if dtype else None, name=unique))
+
+    def add_lazy_initializer(self, name: str, dtype: str, shape: Sequence[int], compute: Compute) -> str:
+        """Add a constant that is computed whenever it is read, and give the name that it got.
+
+        Args:
+            name: Wanted name; a number is appended where it is taken.
+            dtype: numpy's name of its type; less than 8 bits are computed as int8 or uint8, and stored packed.
+            shape: Its dimensions.
+            compute: Gives its array, the same at each call. It is called at the earliest when the model is saved.
+        """
+        unique = unique_name(name, self._taken_values)
+        return self._register(computed_tensor(unique, dtype, shape, compute))
+
+    def _register(self, tensor: ir.TensorProtocol) -> str:
+        """Make ``tensor``, which has a free name, an initializer."""
+        name = str(tensor.name)
         value = ir.Value(
-            name=unique, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+            name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
         )
         self._graph.register_initializer(value)
-        self._values[unique] = value
+        self._values[name] = value
         self._touched[value] = None
-        return unique
+        return name
 
     def set_initializer(self, name: str, array: np.ndarray) -> None:
         """Give the initializer ``name`` another array, of any type and shape, for everybody who reads it.
@@ -93,11 +110,20 @@ class GraphEditor:
         Raises:
             ValueError: There is no initializer of that name, or it is listed as a graph input.
         """
+        self._replace(name, ir.tensor(array, name=name))
+
+    def set_lazy_initializer(self, name: str, dtype: str, shape: Sequence[int], compute: Compute) -> None:
+        """As ``set_initializer``, computed whenever it is read; arguments as of ``add_lazy_initializer``.
+
+        ``compute`` may read the values that the initializer had before.
+        """
+        self._replace(name, computed_tensor(name, dtype, shape, compute))
+
+    def _replace(self, name: str, tensor: ir.TensorProtocol) -> None:
         value = self._value(name)
         if value is None or not value.is_initializer() or value.is_graph_input():
             raise ValueError(f"'{name}' is no initializer")
-        tensor = ir.tensor(array, name=name)
-        value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+        value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
         value.const_value = tensor
 
     def add_node(
