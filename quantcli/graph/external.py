@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -62,7 +64,7 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def check_external(proto: onnx.ModelProto, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+def check_external(proto: onnx.ModelProto, roots: tuple[Path, ...], model: Path | None = None) -> tuple[Path, ...]:
     """Check every reference to external data.
 
     Keys other than location, offset and length are removed from ``proto``: onnx-ir does not keep them
@@ -71,9 +73,10 @@ def check_external(proto: onnx.ModelProto, roots: tuple[Path, ...]) -> tuple[Pat
     Args:
         proto: The model.
         roots: What ``data_roots`` gives for its file; none if it came from memory.
+        model: Its file.
 
     Returns:
-        The files that are referred to, links resolved, in order of first reference, each once.
+        The other files that are referred to, links resolved, in order of first reference, each once.
 
     Raises:
         ModelError: A file is missing or too short (M103), or a location leads outside (M104).
@@ -97,7 +100,8 @@ def check_external(proto: onnx.ModelProto, roots: tuple[Path, ...]) -> tuple[Pat
         if path not in files:
             files[path] = _file_size(path, tensor.name, entries["location"])
         _check_extent(tensor, entries, files[path])
-    return tuple(files)
+    own = None if model is None else _real(model)
+    return tuple(file for file in files if file != own)
 
 
 def resolve_location(name: str, location: str, roots: tuple[Path, ...]) -> Path:
@@ -162,6 +166,39 @@ def _check_extent(tensor: onnx.TensorProto, entries: dict[str, str], size: int) 
         )
 
 
+class _MappedTensor(ir.ExternalTensor):
+    """A tensor that maps its file; what fails is an error of ours, and arrays are aligned."""
+
+    __slots__ = ()
+
+    def numpy(self) -> np.ndarray:
+        """The values, mapped; copied only where their offset does not suit their type."""
+        with _readable(self.name):
+            array = super().numpy()
+        return array if array.flags.aligned else array.copy()
+
+    def tobytes(self) -> bytes:
+        """The bytes, read into memory."""
+        with _readable(self.name):
+            return super().tobytes()
+
+    def tofile(self, file: BinaryIO) -> None:
+        """Copy the bytes from file to file."""
+        super().tofile(file)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, str(error)) from error
+
+
+def _unreadable(name: str, reason: str) -> ModelError:
+    return ModelError("M103", f"the external data of tensor '{name}' can no longer be read: {reason}")
+
+
 def lazy_tensor(tensor: ir.ExternalTensor, roots: tuple[Path, ...]) -> ir.TensorProtocol:
     """A tensor that maps its file for each reading and lets go of it afterwards.
 
@@ -173,29 +210,22 @@ def lazy_tensor(tensor: ir.ExternalTensor, roots: tuple[Path, ...]) -> ir.Tensor
         roots: What ``data_roots`` gives for the model's file.
 
     Raises:
-        ModelError: The location leads out of ``roots`` (M104); on reading, the file is gone (M103).
+        ModelError: The location leads out of ``roots`` (M104); on reading, the file is gone or another (M103).
     """
     path = resolve_location(tensor.name, str(tensor.location), roots)
+    known = _state(path)
 
     def read() -> ir.TensorProtocol:
         if tensor.size == 0:
             empty = np.empty(tensor.shape.numpy(), dtype=tensor.dtype.numpy())  # nothing to map
             return ir.Tensor(empty, dtype=tensor.dtype, name=tensor.name)
-        opened = ir.ExternalTensor(
-            path,
-            tensor.offset,
-            tensor.length,
-            tensor.dtype,
-            shape=tensor.shape,
-            name=tensor.name,
+        with _readable(tensor.name):
+            found = _state(path)
+        if found != known:  # offsets may mean other values now
+            raise _unreadable(tensor.name, f"'{path.name}' was changed after the model was loaded")
+        return _MappedTensor(
+            path, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name
         )
-        try:
-            opened.numpy()
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                "M103", f"the external data of tensor '{tensor.name}' can no longer be read: {error}"
-            ) from error
-        return opened
 
     return ir.LazyTensor(
         read,
@@ -205,3 +235,9 @@ def lazy_tensor(tensor: ir.ExternalTensor, roots: tuple[Path, ...]) -> ir.Tensor
         doc_string=tensor.doc_string,
         metadata_props=dict(tensor.metadata_props),
     )
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of the last change: what tells whether a file is still the same."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

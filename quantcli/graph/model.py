@@ -140,6 +140,15 @@ def serialize(model: ir.Model) -> bytes:
     """The protobuf message of ``model``; fields that hold maps are written in order of their keys.
 
     Raises:
+        ModelError: As ``model_proto``.
+    """
+    return bytes(model_proto(model).SerializeToString(deterministic=True))
+
+
+def model_proto(model: ir.Model) -> onnx.ModelProto:
+    """``model`` as protobuf.
+
+    Raises:
         ModelError: onnx-ir cannot represent the model as protobuf (M204), or external data is gone (M103).
     """
     try:
@@ -149,7 +158,7 @@ def serialize(model: ir.Model) -> bytes:
         if isinstance(cause, ModelError):
             raise cause from cause.__cause__  # external data that cannot be read
         raise ModelError("M204", f"the model cannot be written as ONNX: {first_line(cause)}") from error
-    return bytes(proto.SerializeToString(deterministic=True))
+    return proto
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -16,10 +16,11 @@ import onnx_ir as ir
 
 from quantcli.errors import ModelError, OutputError, UnsupportedModelError
 from quantcli.graph.external import check_external, data_roots, lazy_tensor
-from quantcli.graph.model import STRUCTURE_BYTES, OnnxModel, first_line, root_cause, serialize
+from quantcli.graph.model import STRUCTURE_BYTES, OnnxModel, first_line, root_cause
 from quantcli.graph.preflight import DEFAULT_LIMITS, Limits, check_proto
 from quantcli.graph.proto_file import PROTOBUF_LIMIT, parse_proto, read_proto
 from quantcli.graph.scopes import rename_hiding_values
+from quantcli.graph.streaming import write_streamed, write_tensor
 from quantcli.graph.traverse import graph_values, nested_graphs
 from quantcli.staged import staged_files
 
@@ -44,7 +45,7 @@ def load_model(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> OnnxModel:
     proto = read_proto(path)
     check_proto(proto, limits)
     roots = data_roots(path)
-    files = check_external(proto, roots)
+    files = check_external(proto, roots, path)
     return _from_proto(proto, roots, (path.resolve(), *files))
 
 
@@ -138,7 +139,7 @@ def save_model(
     with staged_files(targets, overwrite=overwrite) as files:
         written = _externalize(model, data_path.name, files[0]) if external else model
         _check_inline_size(written)
-        files[-1].write(serialize(written.ir))
+        write_streamed(written, files[-1])
     return tuple(reversed(targets))
 
 
@@ -156,10 +157,7 @@ def _externalize(model: OnnxModel, location: str, file: BinaryIO) -> OnnxModel:
                 continue
             file.write(bytes(-file.tell() % _ALIGNMENT))
             start = file.tell()
-            if isinstance(tensor, ir.LazyTensor):
-                tensor.tofile(file)  # copied from file to file
-            else:
-                file.write(tensor.tobytes())
+            write_tensor(tensor, file)
             value.const_value = ir.ExternalTensor(
                 location,
                 start,
@@ -190,7 +188,7 @@ def model_files(path: Path) -> tuple[Path, ...]:
     Raises:
         ModelError: The file is unreadable or not ONNX (M101), or its external data is (M103, M104).
     """
-    return (path, *check_external(read_proto(path), data_roots(path)))
+    return (path, *check_external(read_proto(path), data_roots(path), path))
 
 
 def model_digest(path: Path) -> str:

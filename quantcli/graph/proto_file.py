@@ -12,6 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from quantcli.errors import ModelError
+from quantcli.graph.skim import SKIMMED_BYTES, skim
 
 PROTOBUF_LIMIT = 2**31 - 1
 """Largest protobuf message in bytes."""
@@ -30,6 +31,8 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str | None], ...] = (
 def read_proto(path: Path) -> onnx.ModelProto:
     """Read the model in ``path`` without its external data.
 
+    Large weights of a large file stay in it as well: the message refers to them as external data of this file.
+
     Raises:
         ModelError: The file cannot be read or is no ONNX model (M101), or is too large (M106).
     """
@@ -42,7 +45,8 @@ def read_proto(path: Path) -> onnx.ModelProto:
                 f"'{path}' is larger than the 2 GiB that a protobuf message can have",
                 hint="export the model with external data",
             )
-        data = path.read_bytes()
+        data = skim(path) if path.stat().st_size >= SKIMMED_BYTES else None
+        data = data or path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError("M101", f"model file '{path}' does not exist", hint="check the path") from error
     except OSError as error:
