@@ -13,16 +13,20 @@ from quantcli.errors import OutputError
 
 
 @contextmanager
-def staged_files(targets: Sequence[Path], *, overwrite: bool) -> Iterator[list[BinaryIO]]:
-    """Open a temporary file beside each target; publish all of them if the block ends well.
+def staged_files(targets: Sequence[Path], *, overwrite: bool, durable: bool = True) -> Iterator[list[BinaryIO]]:
+    """Open a temporary file for each target; publish all of them if the block ends well.
 
     Each file is flushed to disk and then renamed to its target, in the order given, so that the last one
     may refer to the others. If anything fails, an interrupt included, the targets are as they were before
     and the temporaries are gone. Modes follow the umask.
 
+    The temporaries lie in a directory beside their targets and have the targets' names, so that files that
+    refer to each other by name can be read before they are published.
+
     Args:
         targets: Final paths.
         overwrite: Replace files that exist.
+        durable: Whether the files are to survive a power failure; False for what is deleted soon.
 
     Yields:
         Binary files to write to, one for each target.
@@ -32,15 +36,19 @@ def staged_files(targets: Sequence[Path], *, overwrite: bool) -> Iterator[list[B
     """
     for target in targets:
         _check_target(target, overwrite)
-    temporaries = [_sibling(target) for target in targets]
+    folders = {target.parent: _sibling(target) for target in targets}
+    temporaries = [folders[target.parent] / target.name for target in targets]
     replaced: list[tuple[Path, Path | None]] = []
     try:
         with ExitStack() as stack:
+            for folder in folders.values():
+                folder.mkdir(mode=0o700)
             files = [stack.enter_context(_create(path)) for path in temporaries]
             yield files
             for file in files:
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
         for temporary, target in zip(temporaries, targets, strict=True):
             _check_target(target, overwrite)
             if target is not targets[-1]:  # a later failure must be able to undo this one
@@ -62,6 +70,9 @@ def staged_files(targets: Sequence[Path], *, overwrite: bool) -> Iterator[list[B
             path.unlink(missing_ok=True)
         for target, backup in replaced:
             _settle(target, backup, published=published)
+        for folder in folders.values():
+            if folder.exists():
+                folder.rmdir()
 
 
 def _settle(target: Path, backup: Path | None, *, published: bool) -> None:

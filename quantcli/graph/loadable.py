@@ -22,5 +22,5 @@ def loadable(model: OnnxModel) -> Iterator[bytes | Path]:
         return
     with tempfile.TemporaryDirectory(prefix="quantcli-") as folder:
         path = Path(folder) / "model.onnx"
-        save_model(model, path)
+        save_model(model, path, durable=False)
         yield path

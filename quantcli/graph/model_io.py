@@ -8,6 +8,7 @@ that a model never refers to data that is not there. The same model gives the sa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -108,9 +109,15 @@ def _normal_tensor(tensor: ir.TensorProtocol, roots: tuple[Path, ...]) -> ir.Ten
 
 
 def save_model(
-    model: OnnxModel, path: Path, *, overwrite: bool = False, external_threshold_bytes: int | None = None
+    model: OnnxModel,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    external_threshold_bytes: int | None = None,
+    durable: bool = True,
+    check: Callable[[Path], None] | None = None,
 ) -> tuple[Path, ...]:
-    """Write ``model`` to ``path``, whole or not at all.
+    """Write ``model`` to ``path``, whole or not at all; its tensors are read one after the other.
 
     Args:
         model: The model; it is not changed.
@@ -118,6 +125,9 @@ def save_model(
         overwrite: Replace files that exist; never the files that the model was read from.
         external_threshold_bytes: Bytes of constants from which on initializers of 1 KiB and more go to
             the second file; None for ``EXTERNAL_THRESHOLD_BYTES``.
+        durable: Whether it is to survive a power failure; False for what is deleted soon.
+        check: Looks at the written model, at another path, before it appears at its own; what it raises
+            keeps it from appearing.
 
     Returns:
         The model's file, then that of its external data if there is one.
@@ -136,10 +146,14 @@ def save_model(
             raise OutputError(
                 "O102", f"'{target}' is the file that the model was read from", hint="choose another name"
             )
-    with staged_files(targets, overwrite=overwrite) as files:
+    with staged_files(targets, overwrite=overwrite, durable=durable) as files:
         written = _externalize(model, data_path.name, files[0]) if external else model
         _check_inline_size(written)
         write_streamed(written, files[-1])
+        if check is not None:
+            for file in files:
+                file.flush()
+            check(Path(files[-1].name))
     return tuple(reversed(targets))
 
 
