@@ -28,6 +28,7 @@ from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_m
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
 from quantcli.pipeline.workbench import equalized, open_workbench, stored_statistics
+from quantcli.pipeline.write_large import write_large
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
 from quantcli.quantize.form import Form
@@ -141,9 +142,12 @@ def _finish(
     """Verify the model and write it, its plan and its reports."""
     source, plan = made.source, made.plan
     _stamp(made, request)
-    with runnable(made.model) as loadable:
-        kernels = verify(loadable, source, plan, made.sample, threads=request.run.threads)
-    files = save_model(made.model, output, overwrite=request.overwrite)
+    if source.large:
+        kernels, files = write_large(made, output, threads=request.run.threads, overwrite=request.overwrite)
+    else:
+        with runnable(made.model) as loadable:
+            kernels = verify(loadable, source, plan, made.sample, threads=request.run.threads)
+        files = save_model(made.model, output, overwrite=request.overwrite)
     _write_plan(request, plan)
     data, fidelity_on = _quick_data(request)
     report = convert_report(request, source, output, plan, kernels, data, made.digests, progress)

@@ -20,8 +20,10 @@ from quantcli.graph.opset_lower import cannot_be_lowered, lower_opset
 from quantcli.graph.prepare import prepare
 from quantcli.graph.shapes import infer_shapes, state_types, stated_values
 from quantcli.graph.view import GraphView
+from quantcli.graph.weightless import without_weights
 from quantcli.graph.whole_view import whole_view
 from quantcli.ops.targets import TARGETS
+from quantcli.pipeline.large import LARGE_MODEL_BYTES, stated_inputs
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.recipe import Recipe
@@ -67,6 +69,11 @@ class FloatModel:
     stated: frozenset[str]
     notes: tuple[str, ...]
 
+    @property
+    def large(self) -> bool:
+        """Whether its weights are never all in memory, if it can be helped."""
+        return self.bytes > LARGE_MODEL_BYTES
+
 
 def load_float_model(
     path: Path,
@@ -96,7 +103,7 @@ def load_float_model(
     limits = runnable_versions()
     model = load_model(path, limits=limits)
     try:
-        session = Session(path, SessionSettings(threads=threads))
+        inputs, checked = stated_inputs(model, path, threads=threads)
     except RuntimeFailure as error:
         raise ModelError("M302", f"'{path.name}': {error.message}", hint=error.hint) from error
     if opset is not None and opset < max(model.opset, PER_TENSOR_OPSET):
@@ -131,12 +138,12 @@ def load_float_model(
         path=path,
         digest=model_digest(path),
         bytes=model_size(path),
-        inputs=tuple(InputSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in session.inputs),
+        inputs=inputs,
         prepared=prepared,
         view=prepared.view(),
         whole=whole_view(prepared),
         stated=stated_values(model),
-        notes=(*lowered, *notes),
+        notes=(*lowered, *notes, *checked),
     )
 
 
@@ -213,8 +220,8 @@ def _ask_runtime_for_types(model: OnnxModel) -> None:
     ]
     if not unknown:
         return
-    with runnable(expose(model, unknown)) as loadable:
-        session = Session(loadable, SessionSettings(optimization="disabled"))
+    structure = without_weights(expose(model, unknown)).model
+    session = Session(structure.to_bytes(), SessionSettings(optimization="disabled"))
     types = {spec.name: spec for spec in session.outputs if "(" not in spec.dtype}
     state_types(model, {name: (types[name].dtype, types[name].shape) for name in unknown if name in types})
 

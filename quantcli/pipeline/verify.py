@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -36,28 +37,54 @@ def verify(
         OutputError: O301, the result does not load, run or keep its interface.
     """
     settings = SessionSettings(threads=threads)
-    try:
+    with must_hold():
         session = Session(model, settings)
         if sample is not None:
-            _check_values(session.run(sample), Session(source.path, settings).run(sample))
+            check_values(session.run(sample), Session(source.path, settings).run(sample))
+    check_outputs(session.output_names, source)
+    return kernel_report(model, expected_kernels(plan), settings)
+
+
+@contextmanager
+def must_hold() -> Iterator[None]:
+    """What the runtime refuses inside is a result that does not hold.
+
+    Raises:
+        OutputError: O301.
+    """
+    try:
+        yield
     except RuntimeFailure as error:
         raise OutputError(
             "O301",
             f"the quantized model does not hold, and was not written: {error.message}",
             hint="please report it with the model; --exclude of the node named above is a way round",
         ) from error
-    stated = {spec.name: spec.dtype for spec in session.outputs}
-    wanted = {name: source.view.tensors[name].dtype for name in source.view.outputs}
-    if list(stated) != list(wanted):
-        raise OutputError("O301", f"the quantized model has outputs {sorted(stated)}, not {sorted(wanted)}")
-    expected = {
-        node.name: node.op_type.rpartition(".")[2] for node in plan.nodes if node.action is Action.QUANTIZE
-    }
-    return kernel_report(model, expected, settings)
 
 
-def _check_values(found: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> None:
-    """NaN and Inf that the float model does not have are a broken result."""
+def check_outputs(stated: Sequence[str], source: FloatModel) -> None:
+    """Refuse a result with other outputs than its source.
+
+    Raises:
+        OutputError: O301.
+    """
+    if list(stated) != list(source.view.outputs):
+        raise OutputError(
+            "O301", f"the quantized model has outputs {sorted(stated)}, not {sorted(source.view.outputs)}"
+        )
+
+
+def expected_kernels(plan: Plan) -> dict[str, str]:
+    """Operators of the nodes that are to be integer kernels, by their names."""
+    return {node.name: node.op_type.rpartition(".")[2] for node in plan.nodes if node.action is Action.QUANTIZE}
+
+
+def check_values(found: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> None:
+    """Refuse a result with other shapes than the float model's, or with NaN or Inf that this does not have.
+
+    Raises:
+        OutputError: O301.
+    """
     for name, values in found.items():
         expected = reference[name]
         if np.shape(values) != np.shape(expected):
