@@ -11,13 +11,16 @@ changed otherwise show that as error: a low SQNR here is a question, not a verdi
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from quantcli.core.metrics import sqnr_db
-from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, find_weight, weight_slot
+from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, weight_slot
 from quantcli.evaluate.structure import INTEGER_COMPUTE_OPS, WEIGHT_ONLY_OPS, is_float_compute
 from quantcli.evaluate.weight_layout import WeightLayout
+from quantcli.evaluate.weight_slices import weight_slices
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.report.schema import LayerWeightError, WeightComparison
 
@@ -29,7 +32,7 @@ NODE_SUFFIXES = ("_quant", "_Q4", "_Q8")
 
 
 def compare_weights(original: GraphView, quantized: GraphView) -> WeightComparison:
-    """Error of every weight found in both graphs; one weight is in memory at a time."""
+    """Error of every weight found in both graphs; one slice of one weight is in memory at a time."""
     nodes = NodeIndex(quantized)
     layers: list[LayerWeightError] = []
     kept = missing = folded = total = 0
@@ -39,19 +42,14 @@ def compare_weights(original: GraphView, quantized: GraphView) -> WeightComparis
             continue
         total += 1
         partner = nodes.find(node)
-        found = find_weight(quantized, partner) if partner is not None else None
-        if partner is None or found is None:
+        found = None if partner is None else _compared(original, node, slot, quantized, partner)
+        if found is None:
             missing += 1
-        elif found.scale is None:
+        elif found == "float":
             kept += 1
         else:
-            norm = folded_norm(original, quantized, node)
-            layer = _layer_error(original, node, slot, partner, found, norm)
-            if layer is None:
-                missing += 1
-            else:
-                layers.append(layer)
-                folded += norm is not None
+            layers.append(found)
+            folded += folded_norm(original, quantized, node) is not None
     return WeightComparison(
         weights=total,
         matched=len(layers),
@@ -99,17 +97,63 @@ def folded_norm(original: GraphView, quantized: GraphView, node: NodeInfo) -> No
     return None if kept is not None and kept.op == "BatchNormalization" else uses[0].node
 
 
-def _layer_error(
+def _compared(
+    original: GraphView, node: NodeInfo, slot: int, quantized: GraphView, partner: NodeInfo
+) -> LayerWeightError | Literal["float"] | None:
+    """Error of one weight; "float" where it was not quantized, None where it is not found in this shape."""
+    norm = folded_norm(original, quantized, node)
+    sums = None
+    for weight, found in weight_slices(original, node, slot, quantized, partner):
+        if found.scale is None:
+            return "float"
+        part = _slice_error(original, node, weight, slot, partner, found, norm)
+        if part is None:
+            return None
+        sums = part if sums is None else sums + part
+    if sums is None:
+        return None
+    return LayerWeightError(
+        node=node.name,
+        op=node.op,
+        dtype=found.dtype,
+        granularity=found.granularity,
+        elements=sums.elements,
+        sqnr=sqnr_db(sums.signal, sums.noise),
+        step_rmse=math.sqrt(sums.steps / sums.elements) if sums.elements else 0.0,
+        rescaled=sums.rescaled,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums over elements: of squares of the weight, of its error, and of its error in steps."""
+
+    elements: int
+    signal: float
+    noise: float
+    steps: float
+    rescaled: bool
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(
+            self.elements + other.elements,
+            self.signal + other.signal,
+            self.noise + other.noise,
+            self.steps + other.steps,
+            self.rescaled or other.rescaled,
+        )
+
+
+def _slice_error(
     original: GraphView,
     node: NodeInfo,
+    weight: np.ndarray,
     slot: int,
     partner: NodeInfo,
     found: FoundWeight,
     norm: NodeInfo | None,
-) -> LayerWeightError | None:
-    """Error of one weight; None where the two have different shapes."""
-    weight = constant_value(original, node.input(slot))
-    assert weight is not None
+) -> _Sums | None:
+    """Error of one weight or a slice of its channels; None where the two have different shapes."""
     assert found.scale is not None
     reference = weight.astype(np.float64)
     if norm is not None:
@@ -129,14 +173,11 @@ def _layer_error(
     if factors is not None and rescaled:
         reference = layout.back(factors.apply(layout.rows_first(reference)))
     error = reference - values
-    return LayerWeightError(
-        node=node.name,
-        op=node.op,
-        dtype=found.dtype,
-        granularity=found.granularity,
+    return _Sums(
         elements=int(reference.size),
-        sqnr=sqnr_db(float(np.sum(reference * reference)), float(np.sum(error * error))),
-        step_rmse=math.sqrt(float(np.mean((error / scale) ** 2))) if reference.size else 0.0,
+        signal=float(np.sum(reference * reference)),
+        noise=float(np.sum(error * error)),
+        steps=float(np.sum((error / scale) ** 2)),
         rescaled=rescaled,
     )
 
