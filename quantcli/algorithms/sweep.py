@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -89,6 +90,7 @@ class SweepInput:
         view: Its picture.
         plan: What becomes of it.
         params: Parameters of the quantized activations by name.
+        rounded: Rounds an activation that has none, because they are computed while the model runs.
         constants: Values that constants other than weights and biases have in the quantized model, by reading.
         samples: Complete feeds.
         max_bytes: Limit of the live tensors.
@@ -101,6 +103,7 @@ class SweepInput:
     samples: Sequence[Feed]
     constants: Mapping[Reading, np.ndarray] = field(default_factory=dict)
     max_bytes: int = 2**31
+    rounded: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def sweep(given: SweepInput, make_run: Callable[[Piece], Run], decide: Decide, progress: Progress) -> SweepResult:
@@ -193,8 +196,10 @@ class _Walk:
     def _rounded_values(self, name: str) -> list[np.ndarray]:
         """The quantized stream of a value as integers hold it, made when it is first asked for."""
         if name not in self._rounded:
-            params = self._given.params[name]
-            self._rounded[name] = [fake_quantize(x, params) for x in self._quantized[name]]
+            rounded = self._given.rounded
+            if rounded is None:
+                rounded = partial(fake_quantize, params=self._given.params[name])
+            self._rounded[name] = [rounded(x) for x in self._quantized[name]]
         return self._rounded[name]
 
     def _run(self, segment: Segment) -> None:
@@ -254,6 +259,8 @@ class _Walk:
 
     def _give_up_samples(self, name: str) -> None:
         """Leave out samples whose values in the float stream lie far beyond the range of ``name``."""
+        if name not in self._given.params:
+            return
         low, high = representable_range(self._given.params[name])
         bound = BEYOND * max(-low, high)
         beyond = [i for i, x in enumerate(self._float[name]) if np.abs(x).max(initial=0) > bound]

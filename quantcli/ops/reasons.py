@@ -28,6 +28,16 @@ REASONS: dict[str, str] = {
     "values. Other tables are stored as int8, and only the rows that are looked up become floats.",
     "F209": "A choice of placement: the structure that the node belongs to is left in float, because the whole "
     "model was measured to be faster that way, or as fast and more accurate (--placement measured).",
+    "F221": "In the dynamic form, only products with a constant weight (MatMul, Gemm, and LSTM on request) compute "
+    "on integers, whose activations are rounded just before; everything else is float, as it was.",
+    "F222": "In the dynamic form a convolution stays in float: onnxruntime does not fuse ConvInteger with what "
+    "surrounds it, and takes 6.3 times as long as the float convolution (measured).",
+    "F223": "An LSTM in the dynamic form: --dynamic-lstm writes it as com.microsoft.DynamicQuantizeLSTM, an "
+    "operator of onnxruntime alone. It pays where sequences are long or weights are large; see the guide.",
+    "F224": "A recurrent operator for which onnxruntime has no integer kernel (GRU, RNN). The weight-only form "
+    "stores its weights as integers.",
+    "F225": "A product so small that rounding its input while the model runs takes as long as integers save "
+    "(measured: weights of fewer than 4096 values).",
     "F301": "The weight is not a constant, so it cannot be quantized ahead of time.",
     "F302": "The data are not float32: the integer kernels of the target take scales in float32 only.",
     "F303": "An attribute has a value that the integer kernel does not support.",

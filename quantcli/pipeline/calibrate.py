@@ -99,17 +99,22 @@ def collect_statistics(
     ignore_nonfinite: bool = False,
     watch: Callable[[Iterable[Sample]], Iterator[Sample]] = iter,
     choices: Choices | None = None,
+    tensors: Sequence[str] = (),
 ) -> Swept:
     """Run the prepared model on samples and observe every tensor that a plan for ``target`` may quantize.
+
+    ``tensors`` are observed in their place where they are given.
 
     Which nodes are excluded later does not matter: a smaller selection needs fewer tensors. Tensors with a known
     channel axis get extremes of each channel as well: equalization follows them. Where values of bodies are
     observed, samples run one by one. ``watch`` sees the samples as they pass.
     """
-    plan = make_plan(source.whole, Recipe(target=target, choices=choices or Choices()))
-    names = observed_tensors(plan)
+    names = tuple(tensors)
     if not names:
-        raise nothing_to_quantize(source, plan)
+        plan = make_plan(source.whole, Recipe(target=target, choices=choices or Choices()))
+        names = observed_tensors(plan)
+        if not names:
+            raise nothing_to_quantize(source, plan)
     fingerprint = Fingerprint()
     forms: list[TrialInput] = []
     settings = SessionSettings(threads=run.threads, providers=run.providers)
@@ -119,10 +124,10 @@ def collect_statistics(
             return Session(loadable, settings)
 
     started = time.perf_counter()
-    model, tensors = observation(source, names)
+    model, observed = observation(source, names)
     collected = collect(
         model,
-        tensors,
+        observed,
         _first_described(watch(fingerprint.watch(dataset)), forms),
         make_session=make_session,
         batch_size=1 if model is not source.prepared else run.batch_size or automatic_batch(source),

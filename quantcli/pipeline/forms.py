@@ -59,8 +59,14 @@ class Maker:
     make: Callable[[ConvertRequest, Plan | None, Progress], Outcome]
 
 
-MAKERS: Mapping[Form, Maker] = MappingProxyType({})
-"""Makers by form, the static one left out."""
+def _dynamic() -> Maker:
+    from quantcli.pipeline.form_dynamic import DYNAMIC
+
+    return DYNAMIC
+
+
+MAKERS: Mapping[Form, Callable[[], Maker]] = MappingProxyType({Form.DYNAMIC: _dynamic})
+"""What gives the maker of a form (imported when it is asked for, for makers import this), the static one left out."""
 
 
 def maker_of(form: Form) -> Maker:
@@ -71,4 +77,4 @@ def maker_of(form: Form) -> Maker:
     """
     if form not in MAKERS:
         raise UsageError("U102", f"the form '{form}' is not available", hint="leave it out: the form is static")
-    return MAKERS[form]
+    return MAKERS[form]()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,9 @@ from quantcli.algorithms.effort import Effort
 from quantcli.algorithms.layer_form import LayerForm
 from quantcli.algorithms.rounding import Pair, RoundingOptions, round_layer
 from quantcli.algorithms.sweep import Feed, Run, SweepInput, SweepResult, sweep
+from quantcli.core.affine import params_from_range
+from quantcli.core.dtypes import UINT8
+from quantcli.core.spec import QuantSpec
 from quantcli.data.base import Sample
 from quantcli.graph.extract import Piece
 from quantcli.pipeline.source import FloatModel, runnable
@@ -29,6 +32,9 @@ DAMPING_OF_TOKENS = 0.1
 """The same for (batch, tokens, channels): a few channels of huge moments leave the others undetermined."""
 
 TOKEN_RANK = 3
+
+_ANY_INPUT = params_from_range(0.0, 1.0, QuantSpec(dtype=UINT8))
+"""Parameters of an input for a layer without an integer bias, on which nothing depends then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,7 @@ def refine(
     masks: Sequence[np.ndarray] | None = None,
     max_bytes: int,
     threads: int,
+    rounded: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Refined:
     """Decide weights and biases of the main graph on samples; those of layers in bodies stay as they are.
 
@@ -70,6 +77,8 @@ def refine(
         masks: For each sample which positions count (bool, shape (N, T)), None where all do.
         max_bytes: Limit of the tensors that are alive at a time.
         threads: Intra-op threads of the runtime.
+        rounded: Rounds activations in the dynamic form, whose solution has no parameters of them; biases stay in
+            float then.
 
     Raises:
         RuntimeFailure: A piece of the model fails by itself.
@@ -84,6 +93,7 @@ def refine(
         samples=samples,
         constants={place: seen for place, seen in seen_constants(solution).items() if place[0] in nodes},
         max_bytes=max_bytes,
+        rounded=rounded,
     )
     settings = SessionSettings(threads=threads)
 
@@ -145,11 +155,13 @@ class _Chooser:
         ]
         # A weight that several layers read is stored once only if all of them round it alike.
         alone = self._uses[layer.weight] == 1
+        params = self._solution.tensors.get(layer.input)
+        float_bias = params is None or not layer.bias
         found = round_layer(
             form,
             self._view.constant(layer.weight),
-            np.asarray(self._view.constant(layer.bias)).reshape(-1) if layer.bias else None,
-            self._solution.tensors[layer.input],
+            None if float_bias else np.asarray(self._view.constant(layer.bias)).reshape(-1),
+            params or _ANY_INPUT,
             layer.weight_spec,
             pairs,
             RoundingOptions(gptq=self._effort.gptq and alone, rows=self._effort.rows, damp=_damping(pairs)),

@@ -84,6 +84,7 @@ def load_float_model(
     weight_bits: int = 8,
     threads: int = 1,
     choices: Choices | None = None,
+    lowest: int | None = None,
 ) -> FloatModel:
     """Load, check and prepare.
 
@@ -95,6 +96,7 @@ def load_float_model(
         weight_bits: Bits of the narrowest weights; less than 8 need a newer opset.
         threads: For the runtime's check.
         choices: Of a plan or a recipe; those about preparation are applied. None for the static rules.
+        lowest: ai.onnx version that the form needs, in place of what Q/DQ nodes of the target need.
 
     Raises:
         ModelError: The file is unreadable, or the runtime refuses it (M102).
@@ -127,7 +129,9 @@ def load_float_model(
             f"opset {opset} is asked for, but weights of {weight_bits} bits exist from opset {INT4_OPSET} on",
             hint="leave --opset out, or --weight-bits at 8",
         )
-    lowest = INT4_OPSET if weight_bits < 8 else PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET
+    if lowest is None:
+        of_weights = INT4_OPSET if weight_bits < 8 else PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET
+        lowest = max(TARGETS[target].opset, of_weights)
     prepared, notes = _prepare(model, target, opset, lowest, choices or Choices())
     if weight_bits < 8 and not TARGETS[target].fuses_qdq:
         cause = "a runtime that does not fold it at load computes it at every run"
@@ -184,7 +188,7 @@ def _evaluate(model: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
 def _prepare(
     model: OnnxModel, target: str, opset: int | None, lowest: int, choices: Choices
 ) -> tuple[OnnxModel, tuple[str, ...]]:
-    wanted = max(opset or 0, TARGETS[target].opset, lowest)
+    wanted = max(opset or 0, lowest)
     form = TARGETS[target]
     prepared = partial(
         prepare,

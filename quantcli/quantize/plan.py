@@ -68,7 +68,7 @@ class TensorPlan:
         spec: Its form.
         group: Name of the sharing group; all members have the same parameters.
         source: "calibrated" (its range enters its group's range), "passthrough" (it takes what its source
-            has) or "fixed" (``fixed_range``).
+            has), "fixed" (``fixed_range``) or "dynamic" (its parameters are computed while the model runs).
         fixed_range: Range known from the operator's definition.
         integer_producer: Whether it exists as integers only, so that float readers dequantize it, too.
         guard: Whether the float layer before it must be kept from being quantized by the runtime.
@@ -165,6 +165,23 @@ class TablePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentPlan:
+    """An LSTM whose weights are integers, and whose inputs and states become integers while it runs.
+
+    Attributes:
+        node: Its name.
+        weight: Initializer W, float32 (directions, 4·hidden, inputs).
+        recurrence: Initializer R, float32 (directions, 4·hidden, hidden).
+        spec: Form of both; axis 1 stands for one scale per direction and row, None for one per direction.
+    """
+
+    node: str
+    weight: str
+    recurrence: str
+    spec: QuantSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All decisions about a model.
 
@@ -177,6 +194,7 @@ class Plan:
         activations: Relu and Clip behind quantized kernels.
         constants: Constant operands that are quantized.
         tables: Tables that are quantized, one entry for each node that looks rows up.
+        recurrent: LSTM nodes with integer weights.
         integer_inputs: (node, input index) of the readings that are to see integers.
         equalization: Strength α with which the channels of the graph were balanced before, 0 for none.
         nearest: Whether weights are rounded to nearest, even where there are samples to round them against.
@@ -191,6 +209,7 @@ class Plan:
     activations: tuple[FusedActivation, ...] = ()
     constants: tuple[ConstantPlan, ...] = ()
     tables: tuple[TablePlan, ...] = ()
+    recurrent: tuple[RecurrentPlan, ...] = ()
     integer_inputs: tuple[tuple[str, int], ...] = ()
     equalization: float = 0.0
     nearest: bool = False
@@ -257,6 +276,7 @@ def plan_from_json(text: str) -> Plan:
             ),
             constants=tuple(ConstantPlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["constants"]),
             tables=tuple(TablePlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["tables"]),
+            recurrent=tuple(RecurrentPlan(**{**item, "spec": _spec(item["spec"])}) for item in raw["recurrent"]),
             integer_inputs=tuple((name, index) for name, index in raw["integer_inputs"]),
             equalization=float(raw["equalization"]),
             nearest=bool(raw["nearest"]),

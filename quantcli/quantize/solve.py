@@ -81,7 +81,7 @@ def solve(plan: Plan, view: GraphView, range_of: RangeOf) -> Solution:
             (constant.node, constant.index): _constant(view.constant(constant.constant), constant.spec)
             for constant in plan.constants
         },
-        tables=_tables(plan, view),
+        tables=solve_tables(plan, view),
         dropped=dropped,
         kept=tuple(a.node for a in plan.activations if a.node not in dropped),
     )
@@ -103,7 +103,7 @@ def _constant(values: np.ndarray, spec: QuantSpec) -> QuantizedConstant:
     return QuantizedConstant(values=quantize(values, params), params=params)
 
 
-def _tables(plan: Plan, view: GraphView) -> dict[str, QuantizedConstant]:
+def solve_tables(plan: Plan, view: GraphView) -> dict[str, QuantizedConstant]:
     """Integers of every table; nodes that read the same one share them."""
     found: dict[str, QuantizedConstant] = {}
     for table in plan.tables:

@@ -27,6 +27,9 @@ INTEGER_KERNELS = frozenset({
 })  # fmt: skip
 """Operators of the optimized graph that compute on integers."""
 
+_PRODUCT = "MatMulInteger"
+"""What onnxruntime fuses with DynamicQuantizeLinear before it, or with Cast and Mul behind it."""
+
 _SUFFIX = re.compile(r"(_token_\d+|/MatMulAddFusion/?|_nchwc)+$")
 
 _OPTIMIZED = "optimized.onnx"
@@ -72,9 +75,13 @@ def kernel_report(
     if view is None:
         view = optimized_view(model, settings or SessionSettings())
     integer = [node for node in view.nodes if node.op_type in INTEGER_KERNELS]
-    names = {plain_name(node.name) for node in integer}
+    names = {plain_name(node.name) for node in integer if node.op_type != _PRODUCT}
     unfused = {}
-    left = {plain_name(node.name): node for node in view.nodes if node.op_type not in INTEGER_KERNELS}
+    left = {
+        plain_name(node.name): node
+        for node in view.nodes
+        if node.op_type not in INTEGER_KERNELS or node.op_type == _PRODUCT
+    }
     for name, op_type in expected.items():
         if name in names:
             continue
@@ -103,6 +110,8 @@ def _why(view: GraphView, node: NodeInfo | None, op_type: str) -> str:
     """What can be read off the optimized graph about a node that was not fused."""
     if node is None:
         return f"{op_type} was merged into another float operator"
+    if node.op_type == _PRODUCT:
+        return f"its product is one of integers, but Cast and Mul behind it are kernels of their own ({node.op})"
     readers = [use.node for use in view.uses(node.outputs[0])]
     if view.tensors[node.outputs[0]].is_output:
         return f"its result is an output of the graph, so no QuantizeLinear follows (it runs as {node.op})"

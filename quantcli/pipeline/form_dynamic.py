@@ -1,0 +1,265 @@
+"""Conversions by the dynamic form: integer weights, and activations that are rounded while the model runs.
+
+No data are needed. With samples, the channels of activations are balanced first (``algorithms.equalization``; the
+range of an activation is that of its largest channel in any form), and weights are rounded against the samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from quantcli.algorithms.effort import EFFORTS, Effort
+from quantcli.algorithms.equalization import ChannelExtremes, EqualizationOptions, equalize
+from quantcli.algorithms.equalized_model import apply_equalization
+from quantcli.calibration.statistics import CalibrationStatistics
+from quantcli.data.base import Sample
+from quantcli.errors import ConfigError, ModelError, UnsupportedModelError, UsageError
+from quantcli.graph.edit import GraphEditor
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.shapes import forget_types, infer_shapes
+from quantcli.pipeline.calibrate import collect_statistics
+from quantcli.pipeline.forms import Maker, Outcome
+from quantcli.pipeline.refine import refine
+from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize
+from quantcli.pipeline.trial_feed import trial_feed
+from quantcli.pipeline.types import ConvertRequest, RoundingFacts
+from quantcli.pipeline.workbench import SampleKeeper, mask_of, usable_statistics
+from quantcli.progress import Progress
+from quantcli.quantize.emit_dynamic import DynamicEmitter
+from quantcli.quantize.plan import Action, Plan
+from quantcli.quantize.plan_dynamic import make_dynamic_plan
+from quantcli.quantize.solve import Solution
+from quantcli.quantize.solve_dynamic import fake_quantize_dynamically, solve_dynamic, solve_recurrent
+
+DYNAMIC_OPSET = 11
+"""First ai.onnx version with DynamicQuantizeLinear."""
+
+
+def plan_dynamic(request: ConvertRequest) -> tuple[FloatModel, Plan]:
+    """The prepared model and its plan, for a dry run.
+
+    Raises:
+        UsageError: U102, the form has no such widths.
+        ConfigError: A selector is wrong.
+        ModelError: The model is unreadable, or its opset cannot be raised.
+    """
+    source = _load(request, None)
+    return source, make_dynamic_plan(source.view, request.recipe)
+
+
+def make_dynamic(request: ConvertRequest, saved: Plan | None, progress: Progress) -> Outcome:
+    """Make a model of the dynamic form, by a plan from a file or by one that is made here.
+
+    Raises:
+        UsageError: U102 or U105, the form has no such widths, or an option has no effect.
+        ConfigError: A selector is wrong; C103 or C104, the plan is not of this model.
+        ModelError: The model is unreadable, has weights that are not finite (M301), or nothing in it can be
+            quantized (M304).
+        DataError: Samples do not fit.
+    """
+    source = _load(request, saved)
+    facts = RoundingFacts(effort=EFFORTS[request.effort].name)
+    if not request.data.specs:
+        plan = _plan_of(request, saved, source)
+        return _outcome(request, source, plan, _solved(request, source, plan), facts)
+    bench = _Bench(request, source, saved, progress)
+    return bench.outcome()
+
+
+def _load(request: ConvertRequest, saved: Plan | None) -> FloatModel:
+    """The prepared model, in an opset with DynamicQuantizeLinear."""
+    recipe = request.recipe
+    if saved is None and (recipe.weight_dtype.name, recipe.activation_dtype.name) != ("int8", "uint8"):
+        raise UsageError(
+            "U102",
+            "the dynamic form has weights of 8 bits and activations of 8 bits only: DynamicQuantizeLinear gives "
+            "uint8",
+            hint="leave --bits, --weight-bits and --activation-bits out, or --dynamic",
+        )
+    if request.calibration is not None:
+        raise UsageError(
+            "U105",
+            "--calibration has no effect in the dynamic form, whose ranges are found while the model runs",
+            hint="leave it out; samples to round weights against are given with --data",
+        )
+    if request.opset is not None and request.opset < DYNAMIC_OPSET:
+        raise ModelError(
+            "M303",
+            f"opset {request.opset} is asked for, but DynamicQuantizeLinear exists from opset {DYNAMIC_OPSET} on",
+            hint="leave --opset out",
+        )
+    source = load_float_model(
+        request.model,
+        recipe.target if saved is None else saved.target,
+        opset=request.opset,
+        threads=request.run.threads,
+        choices=recipe.choices if saved is None else saved.choices,
+        lowest=DYNAMIC_OPSET,
+    )
+    if source.view.opset < DYNAMIC_OPSET:
+        raise UnsupportedModelError(
+            "M210",
+            f"the dynamic form needs opset {DYNAMIC_OPSET}, and the model stays at {source.view.opset}: "
+            + "; ".join(source.notes[-1:]),
+            hint="use the static or the weight-only form",
+        )
+    return source
+
+
+def _plan_of(request: ConvertRequest, saved: Plan | None, source: FloatModel) -> Plan:
+    """The saved plan, if it fits, or a new one.
+
+    Raises:
+        ConfigError: C104, it is of another model.
+        ModelError: M304, nothing is quantized.
+    """
+    plan = saved
+    if plan is None:
+        plan = make_dynamic_plan(source.view, request.recipe)
+    names, planned = {node.name for node in source.view.nodes}, {node.name for node in plan.nodes}
+    if names != planned:
+        raise ConfigError(
+            "C104",
+            f"plan '{request.plan.name if request.plan else ''}' is of another model: node "
+            f"'{min(names ^ planned)}' is not in both",
+            hint="make it again with: quantcli convert MODEL --dynamic --plan-out FILE",
+        )
+    if not plan.count(Action.QUANTIZE) and not plan.tables:
+        raise nothing_to_quantize(source, plan)
+    return plan
+
+
+def _solved(request: ConvertRequest, source: FloatModel, plan: Plan) -> Solution:
+    """Weights rounded to nearest."""
+    try:
+        return solve_dynamic(plan, source.view)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise _contradiction(request, error) from error
+
+
+def _contradiction(request: ConvertRequest, error: Exception) -> Exception:
+    """What to raise where a plan could not be carried out: a plan from a file may say anything."""
+    if request.plan is None:
+        return error
+    return ConfigError(
+        "C103",
+        f"plan '{request.plan.name}' contradicts itself or the model: {error}",
+        hint="make it again with: quantcli convert MODEL --dynamic --plan-out FILE",
+    )
+
+
+def _outcome(
+    request: ConvertRequest, source: FloatModel, plan: Plan, solution: Solution, facts: RoundingFacts
+) -> Outcome:
+    """The model written down, and a feed to try it on."""
+    trial = trial_feed(source, request)
+    try:
+        model = _emitted(source, plan, solution)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise _contradiction(request, error) from error
+    return Outcome(
+        source=source,
+        plan=plan,
+        model=model,
+        sample=trial.sample,
+        facts=facts,
+        provenance={"data_samples": "0"},
+        notes=trial.notes,
+    )
+
+
+def _emitted(source: FloatModel, plan: Plan, solution: Solution) -> OnnxModel:
+    model = source.prepared.clone()
+    editor = GraphEditor(model)
+    DynamicEmitter(editor, source.view, plan, solution, solve_recurrent(plan, source.view)).emit()
+    editor.finish()
+    forget_types(model, source.stated)
+    return model
+
+
+class _Bench:
+    """A conversion with samples: channels balanced, weights rounded against the data."""
+
+    def __init__(self, request: ConvertRequest, source: FloatModel, saved: Plan | None, progress: Progress) -> None:
+        self._request, self._saved, self._progress = request, saved, progress
+        self._effort: Effort = EFFORTS[request.effort]
+        self._source = source
+        self._scaled = 0
+
+    def outcome(self) -> Outcome:
+        """The model."""
+        request, effort = self._request, self._effort
+        plan = make_dynamic_plan(self._source.view, request.recipe) if self._saved is None else self._saved
+        alpha = effort.alphas[0] if self._saved is None else plan.equalization
+        kept = SampleKeeper(effort.samples)
+        dataset = open_samples(request.data, self._source.inputs)
+        names = tuple(plan.tensors) 
+        statistics = None
+        if names:
+            statistics = collect_statistics(
+                self._source, dataset, request.run, plan.target, self._progress, watch=kept.watch, tensors=names
+            ).statistics
+            alpha = self._balance(plan, statistics, alpha)
+        plan = replace(_plan_of(request, self._saved, self._source), equalization=alpha if self._scaled else 0.0)
+        solution = _solved(request, self._source, plan)
+        facts = RoundingFacts(effort=effort.name, alpha=plan.equalization, scaled=self._scaled)
+        if effort.gptq and kept.samples and plan.layers and not plan.nearest:
+            refined = refine(
+                self._source,
+                plan,
+                solution,
+                kept.samples,
+                effort,
+                self._progress,
+                masks=mask_of(kept.samples, request.mask),
+                max_bytes=request.max_memory,
+                threads=request.run.threads,
+                rounded=fake_quantize_dynamically,
+            )
+            solution = refined.solution
+            facts = replace(
+                facts,
+                samples=refined.sweep.samples,
+                peak_bytes=refined.sweep.peak_bytes,
+                variants=dict(sorted(Counter(refined.variants.values()).items())),
+            )
+        made = _outcome(request, self._source, plan, solution, facts)
+        if statistics is None:
+            return made
+        return replace(
+            made,
+            digests=statistics.sample_digests,
+            provenance={
+                "data_fingerprint": statistics.data_fingerprint,
+                "data_samples": str(statistics.samples),
+                "data_synthetic": str(statistics.synthetic).lower(),
+            },
+            notes=(*made.notes, *statistics.notes),
+        )
+
+    def _balance(self, plan: Plan, statistics: CalibrationStatistics, alpha: float) -> float:
+        """Balance the channels of the graph; the strength that was used."""
+        if not alpha:
+            return 0.0
+        extremes = {
+            name: ChannelExtremes(
+                low=stats.channel_minimum.astype(np.float64), high=stats.channel_maximum.astype(np.float64)
+            )
+            for name, stats in usable_statistics(statistics).items()
+            if stats.channel_minimum is not None and stats.channel_maximum is not None
+        }
+        found = equalize(self._source.view, extremes, plan, EqualizationOptions(alpha=alpha))
+        if found:
+            model = apply_equalization(self._source.prepared, found)
+            infer_shapes(model)
+            self._source = replace(self._source, prepared=model, view=model.view())
+            self._scaled = found.summary.scaled + found.summary.smoothed
+        return alpha
+
+
+DYNAMIC = Maker(plan=plan_dynamic, make=make_dynamic)

@@ -1,0 +1,134 @@
+"""Emission of the dynamic form: DynamicQuantizeLinear and MatMulInteger, in the pattern that onnxruntime fuses.
+
+    x → DynamicQuantizeLinear → x_q, s_x, z_x        once per activation, for all its readers
+    MatMulInteger(x_q, w_q, z_x) → Cast to float → · (s_x·s_w) [→ + bias]
+
+is one DynamicQuantizeMatMul where x has one such reader, else a MatMulIntegerToFloat for each. Where the operands
+of the sum are one value per column (rank 1), the bias is part of the kernel. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from quantcli.graph.edit import GraphEditor
+from quantcli.graph.view import GraphView
+from quantcli.quantize.plan import LayerPlan, Plan, RecurrentPlan
+from quantcli.quantize.recurrent import LSTM_INPUTS
+from quantcli.quantize.solve import Solution
+from quantcli.quantize.solve_dynamic import QuantizedGates
+from quantcli.quantize.tables import TableWriter
+
+CONTRIB = "com.microsoft"
+
+
+class DynamicEmitter:
+    """Writes the dynamic form of a plan into a graph through an editor."""
+
+    def __init__(
+        self,
+        editor: GraphEditor,
+        view: GraphView,
+        plan: Plan,
+        solution: Solution,
+        gates: Mapping[str, QuantizedGates],
+    ) -> None:
+        self._editor = editor
+        self._view = view
+        self._plan = plan
+        self._solution = solution
+        self._gates = gates
+        self._rounded: dict[str, tuple[str, str, str]] = {}
+        self._stored: dict[tuple[str, bytes], tuple[str, str]] = {}
+
+    def emit(self) -> None:
+        """Write everything."""
+        writer = TableWriter(self._editor, self._view)
+        for table in self._plan.tables:
+            found = self._solution.tables[table.node]
+            writer.write(table, found.values, found.params)
+        for layer in self._plan.layers:
+            self._layer(layer)
+        for item in self._plan.recurrent:
+            self._lstm(item)
+        if self._plan.recurrent:
+            self._editor.set_domain_version(CONTRIB, 1)
+
+    # Products ---------------------------------------------------------------------------------------
+
+    def _layer(self, layer: LayerPlan) -> None:
+        """The product, under the name of its node; its result keeps its name, too."""
+        node, editor = self._view.node_by_name[layer.node], self._editor
+        name, result = node.name, node.outputs[0]
+        activation, scale, zero = self._round(layer.input)
+        weight, weight_scale = self._weight(layer)
+        bias = self._bias(layer)
+        editor.remove_node(name)
+        parts = ("accumulator", "steps", "scale")
+        accumulator, steps, factor = (editor.new_value_name(f"{result}_{part}") for part in parts)
+        product = result
+        if bias and not layer.bias_node:
+            product = editor.new_value_name(f"{result}_product")
+        editor.add_node("MatMulInteger", [activation, weight, zero], [accumulator], name=name)
+        editor.add_cast(accumulator, "float32", steps, name=f"{name}_Cast")
+        editor.add_node("Mul", [scale, weight_scale], [factor], name=f"{name}_scale")
+        editor.add_node("Mul", [steps, factor], [product], name=f"{name}_Mul")
+        if product != result:
+            editor.add_node("Add", [product, bias], [result], name=f"{name}_bias")
+
+    def _round(self, name: str) -> tuple[str, str, str]:
+        """Integers, scale and zero point of an activation."""
+        if name not in self._rounded:
+            parts = ("quantized", "scale", "zero_point")
+            made = [self._editor.new_value_name(f"{name}_{part}") for part in parts]
+            self._editor.add_node("DynamicQuantizeLinear", [name], made, name=f"{name}_DynamicQuantizeLinear")
+            self._rounded[name] = made[0], made[1], made[2]
+        return self._rounded[name]
+
+    def _weight(self, layer: LayerPlan) -> tuple[str, str]:
+        """Initializers of integers, (…, inputs, outputs), and scales; equal ones of one name are stored once."""
+        found = self._solution.layers[layer.node]
+        integers, scale = found.weight, found.weight_params.scale
+        if self._view.node_by_name[layer.node].attributes.get("transB", 0):
+            integers = np.ascontiguousarray(integers.T)
+        key = (layer.weight, integers.tobytes() + scale.tobytes())
+        if key not in self._stored:
+            self._stored[key] = (
+                self._editor.add_initializer(f"{layer.weight}_quantized", integers),
+                self._editor.add_initializer(f"{layer.weight}_scale", scale),
+            )
+        return self._stored[key]
+
+    def _bias(self, layer: LayerPlan) -> str:
+        """Initializer of the bias with one axis; that of an Add behind the product is put there."""
+        if not layer.bias:
+            return ""
+        values = self._view.constant(layer.bias)
+        name = layer.bias
+        if values.ndim != 1:
+            name = self._editor.add_initializer(f"{layer.bias}_{layer.node}", values.reshape(-1))
+        if layer.bias_node:
+            inputs = self._view.node_by_name[layer.bias_node].inputs
+            self._editor.set_input(layer.bias_node, inputs.index(layer.bias), name)
+        return name
+
+    # LSTM -------------------------------------------------------------------------------------------
+
+    def _lstm(self, item: RecurrentPlan) -> None:
+        """DynamicQuantizeLSTM in the place of LSTM; name, results and attributes stay."""
+        node, found = self._view.node_by_name[item.node], self._gates[item.node]
+        inputs = [node.input(index) for index in range(LSTM_INPUTS)]
+        for index, base, integers, scale in (
+            (1, item.weight, found.weight, found.weight_scale),
+            (2, item.recurrence, found.recurrence, found.recurrence_scale),
+        ):
+            inputs[index] = self._editor.add_initializer(f"{base}_quantized", integers)
+            inputs.append(self._editor.add_initializer(f"{base}_scale", scale))
+            inputs.append(self._editor.add_initializer(f"{base}_zero_point", np.zeros(scale.shape, np.int8)))
+        attributes = {key: value for key, value in node.attributes.items() if key != "layout"}
+        attributes["hidden_size"] = found.recurrence.shape[1]
+        self._editor.replace_node(
+            item.node, "DynamicQuantizeLSTM", inputs, domain=CONTRIB, attributes=attributes
+        )

@@ -1,0 +1,68 @@
+"""LSTM with integer weights: com.microsoft.DynamicQuantizeLSTM.
+
+The operator of onnxruntime (contrib operators, ``DynamicQuantizeLSTM``) computes what LSTM of ai.onnx does, with
+
+    W_q int8 (directions, inputs, 4·hidden),   R_q int8 (directions, hidden, 4·hidden),
+
+the weights of LSTM with their last two axes exchanged, and a scale per direction, (directions), or per direction
+and column, (directions, 4·hidden). Inputs and states are rounded to uint8 when it runs, as DynamicQuantizeLinear
+does it: the input of all time steps at once, the state of every step by itself. Biases, peepholes and the
+elementwise part stay in float.
+
+Measured on onnxruntime 1.32 (x86 with VNNI, one thread): see docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quantcli.core.affine import params_from_range, quantize
+from quantcli.core.dtypes import QType
+from quantcli.core.spec import QuantParams, QuantSpec
+from quantcli.graph.view import GraphView, NodeInfo
+from quantcli.ops.reasons import Reason
+from quantcli.quantize.plan import RecurrentPlan
+
+LSTM_INPUTS = 8
+"""Inputs of LSTM: X, W, R, B, sequence_lens, initial_h, initial_c, P."""
+
+
+def find_lstm(view: GraphView, node: NodeInfo, dtype: QType, *, per_channel: bool) -> RecurrentPlan | Reason:
+    """How the LSTM ``node`` gets integer weights, or why it has none."""
+    weight, recurrence = node.input(1), node.input(2)
+    for name in (weight, recurrence):
+        if not view.is_constant(name):
+            return Reason(code="F301", sentence="LSTM: its weights are computed by the graph")
+        if view.tensors[name].dtype != "float32":
+            return Reason(code="F302", sentence=f"LSTM has weights of {view.tensors[name].dtype}, not float32")
+        if view.tensors[name].rank != 3 or 0 in (view.tensors[name].shape or ()):
+            return Reason(code="F304", sentence="LSTM: a weight is empty, or has no three axes")
+    if node.attributes.get("layout", 0):
+        return Reason(code="F303", sentence="LSTM with the batch as first axis (layout 1)")
+    spec = QuantSpec(dtype=dtype, symmetric=True, axis=1 if per_channel else None, narrow=True)
+    return RecurrentPlan(node=node.name, weight=weight, recurrence=recurrence, spec=spec)
+
+
+def quantize_gates(weight: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Integers and scales of one weight of an LSTM, in the form that the operator takes.
+
+    Args:
+        weight: float32 (directions, 4·hidden, inputs), finite.
+        spec: int8, symmetric; axis 1 for one scale per direction and row.
+
+    Returns:
+        Integers, int8 (directions, inputs, 4·hidden), and scales, float32 (directions, 4·hidden) or (directions).
+
+    Raises:
+        ValueError: A weight is not finite.
+    """
+    if not np.isfinite(weight).all():
+        raise ValueError("a weight is not finite")
+    rows = weight if spec.axis is not None else weight.reshape(len(weight), 1, -1)
+    matrix = rows.reshape(-1, rows.shape[-1])
+    flat = QuantSpec(dtype=spec.dtype, symmetric=True, axis=0, narrow=spec.narrow)
+    bound = np.abs(matrix).max(axis=1, initial=0.0)
+    params: QuantParams = params_from_range(-bound, bound, flat)
+    integers = quantize(matrix, params).reshape(weight.shape)
+    scale = params.scale.reshape(rows.shape[:2] if spec.axis is not None else (-1,))
+    return np.ascontiguousarray(integers.transpose(0, 2, 1)), scale

@@ -1,0 +1,94 @@
+"""Integer weights of a plan of the dynamic form.
+
+Parameters of activations are computed while the model runs, as DynamicQuantizeLinear (ai.onnx 11) defines it:
+
+    lo = min(0, min x),   hi = max(0, max x),   s = (hi − lo)/255,   z = round_half_even(clip(−lo/s, 0, 255)),
+    q = clip(round_half_even(x/s) + z, 0, 255)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from quantcli.core.affine import params_from_range, quantize
+from quantcli.errors import ModelError
+from quantcli.graph.view import GraphView
+from quantcli.quantize.plan import Plan
+from quantcli.quantize.recurrent import quantize_gates
+from quantcli.quantize.solve import Solution, solve_tables
+from quantcli.quantize.weights import QuantizedLayer, weight_range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedGates:
+    """Integers of an LSTM.
+
+    Attributes:
+        weight: int8 (directions, inputs, 4·hidden).
+        weight_scale: float32 (directions, 4·hidden) or (directions).
+        recurrence: int8 (directions, hidden, 4·hidden).
+        recurrence_scale: As ``weight_scale``.
+    """
+
+    weight: np.ndarray
+    weight_scale: np.ndarray
+    recurrence: np.ndarray
+    recurrence_scale: np.ndarray
+
+
+def solve_dynamic(plan: Plan, view: GraphView) -> Solution:
+    """Round the weights of products and the tables to nearest; activations have no parameters.
+
+    Raises:
+        ModelError: M301, a weight is not finite.
+    """
+    layers = {}
+    for layer in plan.layers:
+        values = view.constant(layer.weight)
+        _require_finite(values, layer.weight, layer.node)
+        bound = weight_range(values, layer.weight_spec)
+        params = params_from_range(-bound, bound, layer.weight_spec)
+        layers[layer.node] = QuantizedLayer(weight=quantize(values, params), weight_params=params)
+    return Solution(
+        tensors={}, layers=layers, constants={}, tables=solve_tables(plan, view), dropped=(), kept=()
+    )
+
+
+def solve_recurrent(plan: Plan, view: GraphView) -> dict[str, QuantizedGates]:
+    """Round the weights of every LSTM to nearest, by node.
+
+    Raises:
+        ModelError: M301, a weight is not finite.
+    """
+    found = {}
+    for item in plan.recurrent:
+        rounded = []
+        for name in (item.weight, item.recurrence):
+            values = view.constant(name)
+            _require_finite(values, name, item.node)
+            rounded.append(quantize_gates(values, item.spec))
+        (weight, weight_scale), (recurrence, recurrence_scale) = rounded
+        found[item.node] = QuantizedGates(
+            weight=weight, weight_scale=weight_scale, recurrence=recurrence, recurrence_scale=recurrence_scale
+        )
+    return found
+
+
+def _require_finite(values: np.ndarray, name: str, node: str) -> None:
+    if not np.isfinite(values).all():
+        raise ModelError(
+            "M301",
+            f"the weight '{name}' of node '{node}' has NaN or infinite values",
+            hint="repair the model, or keep the node in float with --exclude",
+        )
+
+
+def fake_quantize_dynamically(x: np.ndarray) -> np.ndarray:
+    """What DynamicQuantizeLinear makes of ``x``, as floats again; float32, bit for bit as onnxruntime's kernel."""
+    low, high = np.float32(x.min(initial=0.0)), np.float32(x.max(initial=0.0))
+    scale = np.float32(1.0) if high == low else np.float32((high - low) / np.float32(255.0))
+    zero = np.rint(np.clip(-low / scale, np.float32(0), np.float32(255)))
+    q = np.clip(np.rint(x / scale) + zero, 0, 255)
+    return np.asarray((q - zero) * scale, dtype=np.float32)
