@@ -28,7 +28,7 @@ REASONS: dict[str, str] = {
     "values. Other tables are stored as int8, and only the rows that are looked up become floats.",
     "F209": "A choice of placement: the structure that the node belongs to is left in float, because the whole "
     "model was measured to be faster that way, or as fast and more accurate (--placement measured).",
-    "F221": "In the dynamic form, only products with a constant weight (MatMul, Gemm, and LSTM on request) compute "
+    "F221": "In the dynamic form only products with a constant weight (MatMul, Gemm, and LSTM on request) compute "
     "on integers, whose activations are rounded just before; everything else is float, as it was.",
     "F222": "In the dynamic form a convolution stays in float: onnxruntime does not fuse ConvInteger with what "
     "surrounds it, and takes 6.3 times as long as the float convolution (measured).",

@@ -7,7 +7,6 @@ range of an activation is that of its largest channel in any form), and weights 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,6 @@ from quantcli.algorithms.effort import EFFORTS, Effort
 from quantcli.algorithms.equalization import ChannelExtremes, EqualizationOptions, equalize
 from quantcli.algorithms.equalized_model import apply_equalization
 from quantcli.calibration.statistics import CalibrationStatistics
-from quantcli.data.base import Sample
 from quantcli.errors import ConfigError, ModelError, UnsupportedModelError, UsageError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
@@ -33,6 +31,7 @@ from quantcli.progress import Progress
 from quantcli.quantize.emit_dynamic import DynamicEmitter
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.plan_dynamic import make_dynamic_plan
+from quantcli.quantize.recipe import node_selector
 from quantcli.quantize.solve import Solution
 from quantcli.quantize.solve_dynamic import fake_quantize_dynamically, solve_dynamic, solve_recurrent
 
@@ -122,6 +121,13 @@ def _plan_of(request: ConvertRequest, saved: Plan | None, source: FloatModel) ->
     if plan is None:
         plan = make_dynamic_plan(source.view, request.recipe)
     names, planned = {node.name for node in source.view.nodes}, {node.name for node in plan.nodes}
+    if names != planned and plan.equalization and not request.data.specs:
+        raise ConfigError(
+            "C104",
+            f"plan '{request.plan.name if request.plan else ''}' was made with samples, on which channels are "
+            "balanced, and there are none",
+            hint="give the samples with --data",
+        )
     if names != planned:
         raise ConfigError(
             "C104",
@@ -185,49 +191,28 @@ def _emitted(source: FloatModel, plan: Plan, solution: Solution) -> OnnxModel:
 class _Bench:
     """A conversion with samples: channels balanced, weights rounded against the data."""
 
-    def __init__(self, request: ConvertRequest, source: FloatModel, saved: Plan | None, progress: Progress) -> None:
+    def __init__(
+        self, request: ConvertRequest, source: FloatModel, saved: Plan | None, progress: Progress
+    ) -> None:
         self._request, self._saved, self._progress = request, saved, progress
         self._effort: Effort = EFFORTS[request.effort]
         self._source = source
+        self._kept = SampleKeeper(self._effort.samples)
         self._scaled = 0
 
     def outcome(self) -> Outcome:
         """The model."""
         request, effort = self._request, self._effort
-        plan = make_dynamic_plan(self._source.view, request.recipe) if self._saved is None else self._saved
-        alpha = effort.alphas[0] if self._saved is None else plan.equalization
-        kept = SampleKeeper(effort.samples)
-        dataset = open_samples(request.data, self._source.inputs)
-        names = tuple(plan.tensors) 
-        statistics = None
-        if names:
-            statistics = collect_statistics(
-                self._source, dataset, request.run, plan.target, self._progress, watch=kept.watch, tensors=names
-            ).statistics
-            alpha = self._balance(plan, statistics, alpha)
-        plan = replace(_plan_of(request, self._saved, self._source), equalization=alpha if self._scaled else 0.0)
-        solution = _solved(request, self._source, plan)
+        plan = self._first_plan()
+        statistics = self._observed(plan)
+        alpha = effort.alphas[0] if self._saved is None else self._saved.equalization
+        if statistics is not None and alpha:
+            self._balance(plan, statistics, alpha)
+        plan = _plan_of(request, self._saved, self._source)
+        if self._scaled and self._saved is None:
+            plan = replace(plan, equalization=alpha)
         facts = RoundingFacts(effort=effort.name, alpha=plan.equalization, scaled=self._scaled)
-        if effort.gptq and kept.samples and plan.layers and not plan.nearest:
-            refined = refine(
-                self._source,
-                plan,
-                solution,
-                kept.samples,
-                effort,
-                self._progress,
-                masks=mask_of(kept.samples, request.mask),
-                max_bytes=request.max_memory,
-                threads=request.run.threads,
-                rounded=fake_quantize_dynamically,
-            )
-            solution = refined.solution
-            facts = replace(
-                facts,
-                samples=refined.sweep.samples,
-                peak_bytes=refined.sweep.peak_bytes,
-                variants=dict(sorted(Counter(refined.variants.values()).items())),
-            )
+        solution, facts = self._rounded(plan, _solved(request, self._source, plan), facts)
         made = _outcome(request, self._source, plan, solution, facts)
         if statistics is None:
             return made
@@ -242,10 +227,58 @@ class _Bench:
             notes=(*made.notes, *statistics.notes),
         )
 
-    def _balance(self, plan: Plan, statistics: CalibrationStatistics, alpha: float) -> float:
-        """Balance the channels of the graph; the strength that was used."""
-        if not alpha:
-            return 0.0
+    def _first_plan(self) -> Plan:
+        """The plan of the graph as it is before channels are balanced; of a saved plan, what that quantizes."""
+        view, recipe, saved = self._source.view, self._request.recipe, self._saved
+        if saved is not None:
+            meant = [layer.node for layer in saved.layers if layer.node in view.node_by_name]
+            if not meant:
+                return replace(saved, layers=(), tensors={}, integer_inputs=())
+            recipe = replace(recipe, target=saved.target, include=tuple(map(node_selector, meant)))
+        return make_dynamic_plan(view, recipe)
+
+    def _observed(self, plan: Plan) -> CalibrationStatistics | None:
+        """Statistics of the activations that are rounded, while samples are kept; None without activations."""
+        if not plan.tensors:
+            return None
+        dataset = open_samples(self._request.data, self._source.inputs)
+        return collect_statistics(
+            self._source,
+            dataset,
+            self._request.run,
+            plan.target,
+            self._progress,
+            watch=self._kept.watch,
+            tensors=tuple(plan.tensors),
+        ).statistics
+
+    def _rounded(self, plan: Plan, nearest: Solution, facts: RoundingFacts) -> tuple[Solution, RoundingFacts]:
+        """Weights rounded against the samples, and what to tell of it."""
+        samples = self._kept.samples
+        if not (self._effort.gptq and samples and plan.layers) or plan.nearest:
+            return nearest, facts
+        refined = refine(
+            self._source,
+            plan,
+            nearest,
+            samples,
+            self._effort,
+            self._progress,
+            masks=mask_of(samples, self._request.mask),
+            max_bytes=self._request.max_memory,
+            threads=self._request.run.threads,
+            rounded=fake_quantize_dynamically,
+        )
+        told = replace(
+            facts,
+            samples=refined.sweep.samples,
+            peak_bytes=refined.sweep.peak_bytes,
+            variants=dict(sorted(Counter(refined.variants.values()).items())),
+        )
+        return refined.solution, told
+
+    def _balance(self, plan: Plan, statistics: CalibrationStatistics, alpha: float) -> None:
+        """Balance the channels of the graph."""
         extremes = {
             name: ChannelExtremes(
                 low=stats.channel_minimum.astype(np.float64), high=stats.channel_maximum.astype(np.float64)
@@ -259,7 +292,7 @@ class _Bench:
             infer_shapes(model)
             self._source = replace(self._source, prepared=model, view=model.view())
             self._scaled = found.summary.scaled + found.summary.smoothed
-        return alpha
 
 
 DYNAMIC = Maker(plan=plan_dynamic, make=make_dynamic)
+"""The maker of the dynamic form."""

@@ -66,7 +66,7 @@ def _dynamic() -> Maker:
 
 
 MAKERS: Mapping[Form, Callable[[], Maker]] = MappingProxyType({Form.DYNAMIC: _dynamic})
-"""What gives the maker of a form (imported when it is asked for, for makers import this), the static one left out."""
+"""What gives the maker of a form, the static one left out; makers import this, so they come late."""
 
 
 def maker_of(form: Form) -> Maker:

@@ -129,6 +129,4 @@ class DynamicEmitter:
             inputs.append(self._editor.add_initializer(f"{base}_zero_point", np.zeros(scale.shape, np.int8)))
         attributes = {key: value for key, value in node.attributes.items() if key != "layout"}
         attributes["hidden_size"] = found.recurrence.shape[1]
-        self._editor.replace_node(
-            item.node, "DynamicQuantizeLSTM", inputs, domain=CONTRIB, attributes=attributes
-        )
+        self._editor.replace_node(item.node, "DynamicQuantizeLSTM", inputs, domain=CONTRIB, attributes=attributes)

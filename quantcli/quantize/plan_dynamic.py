@@ -41,7 +41,7 @@ _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _WITHOUT_KERNEL = frozenset({"GRU", "RNN"})
 
 _KEPT = frozenset({"F206", "F302", "F901", "F902"})
-"""Reasons of the static form that hold here as well: bodies, other types, nothing to quantize, quantized already."""
+"""Reasons of the static form that hold here, too: bodies, other types, nothing to quantize, quantized already."""
 
 _Found = Kernel | TablePlan | RecurrentPlan
 
@@ -130,10 +130,10 @@ class _DynamicPlanner:
             dtype = self.view.tensors[node.inputs[0]].dtype or "an unknown type"
             return Reason(code="F302", sentence=f"LSTM works on {dtype}, not float32")
         if not self.target.contrib:
-            return Reason(code="F201", sentence=f"LSTM: no integer form in standard ONNX (target {self.target.name})")
-        found = find_lstm(
-            self.view, node, self.recipe.weight_dtype, per_channel=self.recipe.per_channel
-        )
+            return Reason(
+                code="F201", sentence=f"LSTM: no integer form in standard ONNX (target {self.target.name})"
+            )
+        found = find_lstm(self.view, node, self.recipe.weight_dtype, per_channel=self.recipe.per_channel)
         if isinstance(found, RecurrentPlan) and not self.recipe.dynamic_lstm:
             values = self._size(found.weight) + self._size(found.recurrence)
             sentence = f"LSTM with {values} weights: --dynamic-lstm makes integers of them"

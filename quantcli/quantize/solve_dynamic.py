@@ -51,9 +51,7 @@ def solve_dynamic(plan: Plan, view: GraphView) -> Solution:
         bound = weight_range(values, layer.weight_spec)
         params = params_from_range(-bound, bound, layer.weight_spec)
         layers[layer.node] = QuantizedLayer(weight=quantize(values, params), weight_params=params)
-    return Solution(
-        tensors={}, layers=layers, constants={}, tables=solve_tables(plan, view), dropped=(), kept=()
-    )
+    return Solution(tensors={}, layers=layers, constants={}, tables=solve_tables(plan, view), dropped=(), kept=())
 
 
 def solve_recurrent(plan: Plan, view: GraphView) -> dict[str, QuantizedGates]:
