@@ -278,7 +278,8 @@ def _check_sources(
     dry_run: bool,
 ) -> None:
     """Static quantization has a source of ranges, unless nothing is to be computed; no option without effect."""
-    if form is Form.STATIC and not (dry_run or data or calibration is not None):
+    planned = context.params["plan"] is not None  # the plan says which form it is of
+    if form is Form.STATIC and not (dry_run or data or planned or calibration is not None):
         raise UsageError(
             "U101",
             "there is nothing to calibrate with: ranges of activations come from samples",

@@ -18,6 +18,11 @@ REMEDIES: Mapping[str, str] = {
     "F208": "Nothing for a small table. A large one that is read in float as well is worth two "
     "copies in the model.",
     "F209": "--placement static goes by rules in place of measurements; inspect the plan with --plan-out.",
+    "F221": "Nothing: the dynamic form is about products. The static form (--data) quantizes more operators.",
+    "F222": "Quantize convolutions by the static form, with --data.",
+    "F223": "Add --dynamic-lstm, if onnxruntime executes the model.",
+    "F224": "Use --weight-only for a smaller file.",
+    "F225": "Nothing: the product is too small to be worth it.",
     "F301": "Make the weight an initializer: fold what computes it before exporting, or export in evaluation "
     "mode.",
     "F302": "Convert the model to float32 first; a float16 model has to be exported again.",

@@ -3,7 +3,8 @@
 * QDQ: Conv, MatMul, Gemm on DequantizeLinear of uint8 or int8 activations (onnxruntime turns int8 into uint8 on
   x86: QDQS8ToU8Transformer) and of a constant int8 weight.
 * Integer operators with uint8 activations and a constant int8 weight: QLinearConv, QLinearMatMul, QGemm,
-  MatMulInteger, MatMulIntegerToFloat, DynamicQuantizeMatMul.
+  MatMulInteger, MatMulIntegerToFloat, DynamicQuantizeMatMul, QAttention.
+* DynamicQuantizeLSTM, which rounds its input and its state to uint8: a layer for W and one for R.
 
 Reduction order: of a product the inner axis; of a convolution (kernel position, input channel of the group),
 because QLinearConv always works on channels-last data. Depthwise convolutions have kernels that widen every
@@ -64,19 +65,32 @@ _SLOTS: dict[str, tuple[int, int | None, int]] = {
     "MatMulInteger": (1, None, 0),
     "com.microsoft.MatMulIntegerToFloat": (1, 3, 0),
     "com.microsoft.DynamicQuantizeMatMul": (1, 2, 0),
+    "com.microsoft.QAttention": (1, 4, 0),
 }
 """Integer operators: inputs of the weight, of its scale, and of the activation."""
+
+_LSTM = "com.microsoft.DynamicQuantizeLSTM"
+_LSTM_SLOTS = ((1, 8), (2, 10))
+"""Its weights of the input and of the state, int8 (directions, inputs, 4·hidden), and their scales."""
+
+_ROUNDING = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
+"""Operators that round float activations to uint8 themselves."""
 
 
 def integer_layers(view: GraphView) -> tuple[IntegerLayer, ...]:
     """The layers of a quantized graph, in topological order."""
-    found = (_layer(view, node) for node in view.nodes)
+    found = (
+        _layer(view, node, slots)
+        for node in view.nodes
+        for slots in (_LSTM_SLOTS if node.op == _LSTM else (_SLOTS.get(node.op, (1, None))[:2],))
+    )
     return tuple(layer for layer in found if layer is not None)
 
 
-def _layer(view: GraphView, node: NodeInfo) -> IntegerLayer | None:
-    if node.op in _SLOTS:
-        operands = _of_operator(view, node)
+def _layer(view: GraphView, node: NodeInfo, slots: tuple[int, int | None]) -> IntegerLayer | None:
+    """The layer of a node whose weight and scale are at ``slots``, where it is an integer operator."""
+    if node.op in _SLOTS or node.op == _LSTM:
+        operands = _of_operator(view, node, *slots)
         allowed: tuple[str, ...] = ("uint8",)
     elif node.op in ("Conv", "MatMul", "Gemm"):
         operands = _of_pattern(view, node)
@@ -110,14 +124,13 @@ def _rows(weight: np.ndarray, node: NodeInfo, *, conv: bool) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(weight, -2, -1)).reshape(-1, weight.shape[-2])
 
 
-def _of_operator(view: GraphView, node: NodeInfo) -> _Operands | None:
-    weight_slot, scale_slot, activation = _SLOTS[node.op]
+def _of_operator(view: GraphView, node: NodeInfo, weight_slot: int, scale_slot: int | None) -> _Operands | None:
     weight = constant_value(view, node.input(weight_slot))
     scale = np.ones(1) if scale_slot is None else constant_value(view, node.input(scale_slot))
     if weight is None or scale is None or weight.ndim < 2:
         return None
-    dynamic = node.op_type == "DynamicQuantizeMatMul"
-    kind = "uint8" if dynamic else _integer_type(view, node.input(activation))
+    rounding = node.op_type in _ROUNDING
+    kind = "uint8" if rounding else _integer_type(view, node.input(_SLOTS[node.op][2]))
     return _Operands(weight=weight, scale=scale, activation=kind)
 
 

@@ -58,6 +58,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     form = request.recipe.form if saved is None else saved.form
     if form is not Form.STATIC:
         return _convert_otherwise(request, form, saved, output, progress)
+    _require_ranges(request)
     source = load_float_model(
         request.model,
         request.recipe.target,
@@ -169,6 +170,16 @@ def _finish(
     )
 
 
+def _require_ranges(request: ConvertRequest) -> None:
+    """Refuse a static conversion that has nothing to take ranges from."""
+    if not (request.dry_run or request.calibration is not None or request.data.specs):
+        raise UsageError(
+            "U201",
+            "static quantization needs ranges: give a calibration file or samples",
+            hint="add --calibration MODEL.calib, or --data SPEC",
+        )
+
+
 def _check_mask(request: ConvertRequest, source: FloatModel) -> None:
     names = [spec.name for spec in source.inputs]
     if request.mask is not None and request.mask not in names:
@@ -191,14 +202,6 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
                 "U105",
                 "a dry run only plans: it reads no calibration, and writes no model and no report",
                 hint="keep --plan-out, or leave --dry-run out",
-            )
-    else:
-        static = request.recipe.form is Form.STATIC
-        if static and request.calibration is None and not request.data.specs:
-            raise UsageError(
-                "U201",
-                "static quantization needs ranges: give a calibration file or samples",
-                hint="add --calibration MODEL.calib, or --data SPEC",
             )
     inputs = (request.model, request.calibration, request.plan, *data_files(request.data, request.eval_data))
     outputs = (request.plan_out,) if request.dry_run else (output, request.plan_out, *request.reports)

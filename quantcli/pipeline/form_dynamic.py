@@ -30,7 +30,7 @@ from quantcli.pipeline.workbench import SampleKeeper, mask_of, usable_statistics
 from quantcli.progress import Progress
 from quantcli.quantize.emit_dynamic import DynamicEmitter
 from quantcli.quantize.plan import Action, Plan
-from quantcli.quantize.plan_dynamic import make_dynamic_plan
+from quantcli.quantize.plan_dynamic import LSTM_OFFERED, make_dynamic_plan
 from quantcli.quantize.recipe import node_selector
 from quantcli.quantize.solve import Solution
 from quantcli.quantize.solve_dynamic import fake_quantize_dynamically, solve_dynamic, solve_recurrent
@@ -175,7 +175,21 @@ def _outcome(
         sample=trial.sample,
         facts=facts,
         provenance={"data_samples": "0"},
-        notes=trial.notes,
+        notes=(*trial.notes, *_offers(plan, source)),
+    )
+
+
+def _offers(plan: Plan, source: FloatModel) -> tuple[str, ...]:
+    """That LSTM could have integer weights, where they are in float for want of the option."""
+    view = source.view
+    left = [node.name for node in plan.nodes if node.reason is not None and node.reason.code == LSTM_OFFERED]
+    size = sum(view.tensors[name].nbytes for node in left for name in view.node_by_name[node].inputs[1:3])
+    if not left:
+        return ()
+    share = 100 * size / max(source.bytes, 1)
+    return (
+        f"{len(left)} LSTM nodes keep weights of {size:,} bytes in float, {share:.0f} % of the file: "
+        "--dynamic-lstm makes int8 of them, by an operator of onnxruntime (com.microsoft.DynamicQuantizeLSTM)",
     )
 
 

@@ -36,6 +36,9 @@ SMALLEST_WEIGHT = 4096
 """Values of a weight below which a product stays in float: with few rows it would be slower, and 12 kB are saved
 at most."""
 
+LSTM_OFFERED = "F223"
+"""Reason code of an LSTM that stays in float only because nobody asked for integers."""
+
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _WITHOUT_KERNEL = frozenset({"GRU", "RNN"})
@@ -137,7 +140,7 @@ class _DynamicPlanner:
         if isinstance(found, RecurrentPlan) and not self.recipe.dynamic_lstm:
             values = self._size(found.weight) + self._size(found.recurrence)
             sentence = f"LSTM with {values} weights: --dynamic-lstm makes integers of them"
-            return Reason(code="F223", sentence=sentence)
+            return Reason(code=LSTM_OFFERED, sentence=sentence)
         return found
 
     def _other(self, node: NodeInfo) -> Reason:
