@@ -196,13 +196,12 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
     if request.format not in EMITTERS:
         raise UsageError("U202", f"there is no format '{request.format}'", hint="formats: qdq, qoperator")
     check_report_forms(request.reports)
-    if request.dry_run:
-        if request.output is not None or request.reports or request.calibration is not None:
-            raise UsageError(
-                "U105",
-                "a dry run only plans: it reads no calibration, and writes no model and no report",
-                hint="keep --plan-out, or leave --dry-run out",
-            )
+    if request.dry_run and (request.output is not None or request.reports or request.calibration is not None):
+        raise UsageError(
+            "U105",
+            "a dry run only plans: it reads no calibration, and writes no model and no report",
+            hint="keep --plan-out, or leave --dry-run out",
+        )
     inputs = (request.model, request.calibration, request.plan, *data_files(request.data, request.eval_data))
     outputs = (request.plan_out,) if request.dry_run else (output, request.plan_out, *request.reports)
     check_outputs(outputs, request.overwrite, inputs=inputs)

@@ -187,10 +187,9 @@ def _offers(plan: Plan, source: FloatModel) -> tuple[str, ...]:
     if not left:
         return ()
     share = 100 * size / max(source.bytes, 1)
-    return (
-        f"{len(left)} LSTM nodes keep weights of {size:,} bytes in float, {share:.0f} % of the file: "
-        "--dynamic-lstm makes int8 of them, by an operator of onnxruntime (com.microsoft.DynamicQuantizeLSTM)",
-    )
+    told = f"{len(left)} LSTM nodes keep weights of {size:,} bytes in float, {share:.0f} % of the file"
+    how = "--dynamic-lstm makes int8 of them, by an operator of onnxruntime (com.microsoft.DynamicQuantizeLSTM)"
+    return (f"{told}: {how}",)
 
 
 def _emitted(source: FloatModel, plan: Plan, solution: Solution) -> OnnxModel:
@@ -255,7 +254,7 @@ class _Bench:
         """Statistics of the activations that are rounded, while samples are kept; None without activations."""
         if not plan.tensors:
             return None
-        dataset = open_samples(self._request.data, self._source.inputs)
+        dataset = open_samples(self._request.data, self._source.inputs, self._source.path)
         return collect_statistics(
             self._source,
             dataset,

@@ -180,7 +180,7 @@ def test_an_lstm_of_exact_integers_computes_what_the_float_one_does(direction, p
 
 
 @pytest.mark.parametrize(
-    "attributes", [', clip = 0.5', ', activations = ["Sigmoid", "Relu", "Tanh"]', ", input_forget = 1"]
+    "attributes", [", clip = 0.5", ', activations = ["Sigmoid", "Relu", "Tanh"]', ", input_forget = 1"]
 )
 def test_attributes_and_peepholes_of_an_lstm_stay(attributes) -> None:
     model, feeds = lstm("forward", True, attributes, p=RNG.normal(0, 1, (1, 3 * HIDDEN)).astype(np.float32))

@@ -30,9 +30,7 @@ def plan(text: str, recipe: Recipe | None = None, **constants: np.ndarray) -> Pl
 
 
 def test_a_product_with_its_bias_is_one_kernel() -> None:
-    found = plan(
-        "g (float[N,64] x) => (float[N,64] y) { p = MatMul(x, w) y = Add(b, p) }", w=WEIGHT, b=BIAS
-    )
+    found = plan("g (float[N,64] x) => (float[N,64] y) { p = MatMul(x, w) y = Add(b, p) }", w=WEIGHT, b=BIAS)
     assert actions(found) == {"n0": Action.QUANTIZE, "n1": Action.FUSE}
     assert found.node("n1").into == "n0"
     assert [(layer.input, layer.bias_node, layer.weight_spec.axis) for layer in found.layers] == [("x", "n1", 1)]
