@@ -89,3 +89,33 @@ def test_dynamic_products_count():
 
 def test_a_model_without_such_layers_has_nothing_to_prove():
     assert prove_saturation(integer_layers(view("net (float[2] x) => (float[2] y) { y = Relu(x) }"))) is None
+
+
+def test_an_lstm_has_a_layer_for_its_input_and_one_for_its_state():
+    weight = RNG.integers(-60, 61, (2, 5, 12)).astype(np.int8)
+    state = RNG.integers(-60, 61, (2, 3, 12)).astype(np.int8)
+    state[1, :2, 7] = 127
+    text = (
+        "net (float[T,N,5] x) => (float[T,2,N,3] y) { [l] y = com.microsoft.DynamicQuantizeLSTM"
+        '<hidden_size = 3, direction = "bidirectional"> (x, w, r, , , , , , ws, z, rs, z) }'
+    )
+    scales = RNG.uniform(0.1, 1, (2, 12)).astype(F32)
+    layers = integer_layers(view(text, w=weight, r=state, ws=scales, rs=scales, z=np.zeros((2, 12), np.int8)))
+    assert [(layer.node, layer.weight.shape) for layer in layers] == [("l", (24, 5)), ("l", (24, 3))]
+    assert layers[0].weight[13].tolist() == weight[1, :, 1].tolist()
+    assert np.array_equal(layers[1].scale, scales.astype(np.float64).reshape(-1))
+    proof = prove_saturation(layers)
+    assert (proof.layers, proof.safe) == (2, 1)
+    assert [(risk.op, risk.worst_pair, risk.channels, risk.of) for risk in proof.risks] == [
+        ("com.microsoft.DynamicQuantizeLSTM", 255 * 254, 1, 24)
+    ]
+
+
+def test_the_projections_of_qattention_are_a_layer():
+    weight = RNG.integers(-127, 128, (8, 24)).astype(np.int8)
+    text = (
+        "net (float[1,4,8] x) => (float[1,4,8] y) { q, s, z = DynamicQuantizeLinear(x)"
+        "  [a] y = com.microsoft.QAttention<num_heads = 2> (q, w, b, s, ws, , z, wz) }"
+    )
+    (layer,) = integer_layers(view(text, w=weight, b=np.zeros(24, F32), ws=F32(0.5), wz=np.int8(0)))
+    assert (layer.node, layer.weight.tolist(), layer.scale.tolist()) == ("a", weight.T.tolist(), [0.5])
