@@ -76,9 +76,8 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         _write_plan(request, plan)
         return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
     if request.eval_data.specs:
-        open_samples(
-            request.eval_data, source.inputs, source.path
-        )  # so that what does not fit is told before any work
+        # So that what does not fit is told before any work.
+        open_samples(request.eval_data, source.inputs, source.path)
     made, verdict = _make(request, saved, source, progress)
     return _finish(stated, _outcome(made), verdict, output, progress)
 
