@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import click
 
 from quantcli.cli.command import Command
@@ -52,7 +54,9 @@ def _list(screen: Screen) -> None:
             screen.line()
         screen.line((group, "bold"))
         if group in _COMPACT and not screen.settings.verbose:
-            screen.table([(", ".join(topic.name for topic in members),)], indent=2)
+            names = ", ".join(topic.name for topic in members)  # too many for one cell
+            lines = textwrap.wrap(names, screen.console.width - 2, break_on_hyphens=False)
+            screen.table([(line,) for line in lines], indent=2)
         else:
             screen.table([(topic.name, topic.summary) for topic in members], indent=2)
 
