@@ -56,6 +56,8 @@ def node_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
             why = f"into '{node.into}'"
         if node.rule:
             why = f"{why} (by '{node.rule}')".strip()
+        if node.body:
+            why = f"{why} (in '{node.body}')".strip()
         rows.append((node.name, node.op_type, _WORDS[node.action], why))
     return rows
 

@@ -13,7 +13,7 @@ REMEDIES: Mapping[str, str] = {
     "F203": "Nothing at run time; when training anew, depthwise or ordinary convolutions are the fast ones.",
     "F204": "Nothing: quantizing it would cost fidelity and gain no time. --target generic does it all the same.",
     "F205": "Nothing, if the operator is another domain's. A standard one that is missing is worth a report.",
-    "F206": "Unroll or inline the body when exporting, if its nodes matter for time.",
+    "F206": "Export it as a Loop, or unroll it, if its nodes matter for time.",
     "F207": "Nothing: int8 would be slower there. --target generic quantizes it, for runtimes that want it.",
     "F208": "Nothing for a small table. A large one that is read in float as well is worth two "
     "copies in the model.",

@@ -27,7 +27,7 @@ from quantcli.evaluate.structure import structure_facts
 from quantcli.evaluate.tensor_report import with_tensors
 from quantcli.evaluate.tensors import TensorOptions
 from quantcli.evaluate.weights import compare_weights
-from quantcli.graph.read_view import read_view
+from quantcli.graph.read_view import read_whole_view
 from quantcli.graph.view import GraphView
 from quantcli.ops.table import BODY_OPS
 from quantcli.progress import Progress, SilentProgress
@@ -109,7 +109,7 @@ def compare_models(
     metrics = metrics or MetricOptions()
     parsed = parse_gates(gates, lambda text: parse_gate(text, metrics.rows))
     _check_request(parsed, dataset, labels, latency, metrics, checks)
-    views = (read_view(original), read_view(quantized))
+    views = (read_whole_view(original), read_whole_view(quantized))
     facts = (
         model_facts(original, views[0], compressed=compressed),
         model_facts(quantized, views[1], compressed=compressed),
@@ -284,7 +284,7 @@ def _data_facts(dataset: SampleSource, found: OutputComparison) -> DataFacts:
 
 def _graph_notes(quantized: GraphView, weights: WeightComparison) -> tuple[str, ...]:
     notes: list[str] = []
-    bodies = sorted({node.op for node in quantized.nodes if node.op in BODY_OPS})
+    bodies = sorted({node.op for node in quantized.nodes if node.op in BODY_OPS and not node.yields})
     if bodies:
         notes.append(f"nodes inside the bodies of {', '.join(bodies)} are not counted")
     changed = sum(layer.sqnr < UNROUNDED_DB for layer in weights.layers)

@@ -1,4 +1,4 @@
-"""What a model's main graph is made of, and which of its compute nodes are quantized.
+"""What a model is made of, and which of its compute nodes are quantized.
 
 A *compute node* is one whose cost is multiply-adds: the COMPUTE rows of the operator table, recurrent and
 attention operators, and their quantized forms. By the graph alone it is
@@ -9,7 +9,8 @@ attention operators, and their quantized forms. By the graph alone it is
 * float: anything else.
 
 Whether the runtime fuses a quantized node into an integer kernel is another question (``KernelFacts``). Nodes
-in bodies (If, Loop, Scan) and local functions are not counted.
+in bodies of If, Loop and Scan are counted like those of the main graph; those in other bodies and in local
+functions are not.
 """
 
 from __future__ import annotations

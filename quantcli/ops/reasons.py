@@ -22,7 +22,8 @@ REASONS: dict[str, str] = {
     "largest of all (measured: 4 to 36 % less time and 0.3 to 3 dB less noise on three MobileNets).",
     "F205": "quantcli does not know the operator (another domain, or newer than its table), so it is left as "
     "it is.",
-    "F206": "The node has a body (If, Loop, Scan); bodies are left in float, the graph around them is not.",
+    "F206": "The node runs a body over a sequence of tensors (SequenceMap); sequences are not quantized, so that "
+    "body is left in float, the graph around it is not. Bodies of If, Loop and Scan are quantized.",
     "F208": "A table of constants (an embedding) that is better left in float: it is small, something else "
     "reads it in float and would keep it in the file, it is not looked up row by row, or it has infinite "
     "values. Other tables are stored as int8, and only the rows that are looked up become floats.",
@@ -52,8 +53,9 @@ REASONS: dict[str, str] = {
     "F405": "The output is not read by one QuantizeLinear only, so the runtime could not fuse the node.",
     "F406": "The node computes together with a kernel that stays in float.",
     "F501": "Calibration has no statistics for a tensor of this node (it was always empty, or was not "
-    "computed on the samples), so no range is known.",
-    "F901": "The node does not compute on floats (shapes, indices, masks): there is nothing to quantize.",
+    "computed on the samples, as in a branch that none of them takes), so no range is known.",
+    "F901": "The node does not compute on floats (shapes, indices, masks): there is nothing to quantize. If, Loop "
+    "and Scan are such nodes; the nodes of their bodies are listed by themselves.",
     "F902": "The node is quantized already, or stands between QuantizeLinear and DequantizeLinear nodes of the "
     "model itself; it is left as it is.",
 }

@@ -18,7 +18,7 @@ from quantcli.errors import UsageError
 from quantcli.evaluate.compare import tool_versions
 from quantcli.evaluate.size import model_facts
 from quantcli.graph.model_io import save_model
-from quantcli.graph.read_view import read_view
+from quantcli.graph.read_view import read_whole_view
 from quantcli.pipeline.analyze_types import AnalyzeOptions, AnalyzeRequest
 from quantcli.pipeline.carry_out import Made
 from quantcli.pipeline.convert import possible_recipe
@@ -36,6 +36,7 @@ from quantcli.pipeline.tuning_bench import TuningBench
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
+from quantcli.quantize.body_plans import layers_in_bodies
 from quantcli.quantize.recipe import node_selector
 from quantcli.report.analysis import Analysis, ExcludeStep, LayerSensitivity
 from quantcli.report.schema import DataFacts
@@ -115,7 +116,7 @@ class _Analysis:
         dataset, path = self._evaluation.dataset, self._made.bench.source.path
         return Analysis(
             tools=tool_versions(),
-            model=model_facts(path, read_view(path)),
+            model=model_facts(path, read_whole_view(path)),
             data=DataFacts(
                 name=dataset.name,
                 samples=len(runs.outputs.samples),
@@ -235,6 +236,10 @@ class _Analysis:
             notes.append(
                 f"the layers are much alike: two halves of the samples rank them differently (rank correlation "
                 f"{agreement:.2f}); believe the first few lines only, or give more samples (--probe-samples)"
+            )
+        if inside := len(layers_in_bodies(self._made.plan)):
+            notes.append(
+                f"layers in bodies of If, Loop and Scan are not ranked: {inside}; 'quantcli tune' tries them"
             )
         if self._runs.skipped:
             notes.append(f"{self._runs.skipped} samples of other shapes were left out")

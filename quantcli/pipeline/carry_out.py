@@ -64,7 +64,9 @@ def carry_out(
         notes = bench.clipping(plan, method)
         inside = layers_in_bodies(plan)
         if bench.samples and inside:
-            notes += (f"weights of {len(inside)} layers in bodies of If, Loop and Scan were rounded to nearest",)
+            notes += (
+                f"layers in bodies of If, Loop and Scan had their weights rounded to nearest: {len(inside)}",
+            )
         if bench.samples and (len(inside) < len(plan.layers) or not inside):
             refined = refine(
                 bench.source,

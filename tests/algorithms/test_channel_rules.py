@@ -11,6 +11,7 @@ from equalized_graphs import EXACT, equalized, plan_for, random_feeds, run
 from small_graphs import graph
 
 from quantcli.algorithms.equalization import ChannelExtremes, equalize
+from quantcli.algorithms.equalized_model import apply_equalization
 from quantcli.graph.model import OnnxModel
 
 RNG = np.random.default_rng(7)
@@ -275,3 +276,21 @@ def test_values_that_a_body_reads_are_pinned():
     )
     assert not found.scales
     assert found.summary.pinned == {"read inside a body": 4}
+
+
+def test_a_weight_that_a_body_reads_as_well_stays_for_the_body():
+    model = graph(
+        "g (float[n,3,6,6] x, bool p) => (y, z) { a = Conv<kernel_shape = [1, 1]>(x, w) b = Relu(a) "
+        "z = If(p)<then_branch = t () => (u) { u = Relu(v) }, else_branch = e () => (s) { s = Abs(w) }> "
+        "y = Conv<kernel_shape = [1, 1]>(b, v) }",
+        opset=17, w=normal(4, 3, 1, 1), v=normal(5, 4, 1, 1),
+    )  # fmt: skip
+    size = np.array([1.0, 0.5, 0.25, 0.125])
+    extremes = {name: ChannelExtremes(low=-size, high=size) for name in "ab"}
+    found = equalize(model.view(), extremes, plan_for(model.view(), ["b"]), EXACT)
+    assert set(found.scales) == {"a", "b"}
+    result = apply_equalization(model, found)
+    for taken in (True, False):
+        feeds = {"x": normal(2, 3, 6, 6), "p": np.array(taken)}
+        expected, actual = run(model, feeds), run(result, feeds)
+        assert all(np.array_equal(actual[name], expected[name]) for name in expected)

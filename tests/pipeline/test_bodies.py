@@ -253,7 +253,7 @@ def test_inspect_lists_the_nodes_of_bodies(tmp_path: Path) -> None:
 def test_rounding_to_nearest_in_bodies_is_told(tmp_path: Path) -> None:
     model = written(tmp_path, LOOP)
     result = converted(model, loops(), effort="balanced")
-    assert [note for note in result.notes if "1 layers in bodies" in note]
+    assert [note for note in result.notes if note.endswith("rounded to nearest: 1")]
 
 
 def test_the_error_of_a_layer_in_a_body_is_within_the_bound(tmp_path: Path) -> None:
