@@ -272,3 +272,66 @@ def test_the_error_of_a_layer_in_a_body_is_within_the_bound(tmp_path: Path) -> N
         expected, found = run(model, feeds)[0], run(result.output, feeds)[0]
         assert (np.abs(found - expected) <= bound[index] * 1.001).all()
         assert (found != expected).any()
+
+
+def wrapped(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
+    """``model`` as the branch of an If that is taken, or as the body of a Loop that runs once.
+
+    Every second initializer stays outside and is captured.
+    """
+    graph = model.graph
+    (output,) = graph.output
+    result = onnx.helper.make_tensor_value_info("inner", output.type.tensor_type.elem_type, None)
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
+    for node in nodes:
+        node.output[:] = ["inner" if name == output.name else name for name in node.output]
+    inside, outside = list(graph.initializer)[::2], list(graph.initializer)[1::2]
+    make, flag = onnx.helper.make_node, onnx.helper.make_tensor_value_info("flag", onnx.TensorProto.BOOL, [])
+    if kind == "If":
+        other = onnx.helper.make_graph([make("RandomNormal", [], ["noise"], shape=[1, 10])], "e", [], [
+            onnx.helper.make_tensor_value_info("noise", onnx.TensorProto.FLOAT, None)
+        ])  # fmt: skip
+        taken = onnx.helper.make_graph(nodes, "t", [], [result], initializer=inside)
+        owner = make("If", ["flag"], [output.name], name="owner", then_branch=taken, else_branch=other)
+    else:
+        ports = [
+            onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, []),
+            onnx.helper.make_tensor_value_info("go", onnx.TensorProto.BOOL, []),
+        ]
+        again = onnx.helper.make_tensor_value_info("again", onnx.TensorProto.BOOL, [])
+        body = onnx.helper.make_graph(
+            [*nodes, make("Identity", ["go"], ["again"])], "b", ports, [again, result], initializer=inside
+        )
+        once = onnx.numpy_helper.from_array(np.array(1), "once")
+        owner = make("Loop", ["once", "flag"], ["stacked"], name="owner", body=body)
+        squeeze = make("Reshape", ["stacked", "rows"], [output.name], name="squeeze")
+        outside += [once, onnx.numpy_helper.from_array(np.array([-1, 10]), "rows")]
+    main = onnx.helper.make_graph(
+        [owner] if kind == "If" else [owner, squeeze],
+        "g",
+        [*graph.input, flag],
+        [output],
+        initializer=outside,
+    )
+    return onnx.helper.make_model(main, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+@pytest.mark.parametrize("kind", ["If", "Loop"])
+def test_a_network_in_a_body_gets_the_kernels_that_it_gets_in_the_main_graph(tmp_path: Path, kind: str) -> None:
+    root = Path(__file__).resolve().parents[2] / "sample_models"
+    images = next(iter(np.load(root / "data" / "digits_calib.npz").values()))[:SAMPLES, None]
+    model = onnx.load(root / "digits_cnn.onnx")
+    (name,) = (value.name for value in model.graph.input)
+    plain, inside = tmp_path / "plain.onnx", tmp_path / "inside.onnx"
+    onnx.save(model, plain)
+    onnx.save(wrapped(model, kind), inside)
+    expected = converted(plain, {name: images})
+    found = converted(inside, {name: images, "flag": np.ones(SAMPLES, bool)})
+    assert found.kernels is not None
+    assert expected.kernels is not None
+    assert (found.kernels.integer, found.kernels.unfused) == (expected.kernels.integer, {})
+    actions = {node.name: node.action for node in found.plan.nodes}
+    assert {node.name: actions[node.name] for node in expected.plan.nodes} == {
+        node.name: node.action for node in expected.plan.nodes
+    }
+    assert set(found.plan.tensors) == set(expected.plan.tensors)
