@@ -28,6 +28,7 @@ from quantcli.pipeline.trial_feed import trial_feed
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
 from quantcli.pipeline.workbench import SampleKeeper, mask_of, usable_statistics
 from quantcli.progress import Progress
+from quantcli.quantize.body_plans import layers_in_bodies, main_part
 from quantcli.quantize.emit_dynamic import DynamicEmitter
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.plan_dynamic import LSTM_OFFERED, make_dynamic_plan
@@ -48,7 +49,7 @@ def plan_dynamic(request: ConvertRequest) -> tuple[FloatModel, Plan]:
         ModelError: The model is unreadable, or its opset cannot be raised.
     """
     source = _load(request, None)
-    return source, make_dynamic_plan(source.view, request.recipe)
+    return source, make_dynamic_plan(source.whole, request.recipe)
 
 
 def make_dynamic(request: ConvertRequest, saved: Plan | None, progress: Progress) -> Outcome:
@@ -119,8 +120,8 @@ def _plan_of(request: ConvertRequest, saved: Plan | None, source: FloatModel) ->
     """
     plan = saved
     if plan is None:
-        plan = make_dynamic_plan(source.view, request.recipe)
-    names, planned = {node.name for node in source.view.nodes}, {node.name for node in plan.nodes}
+        plan = make_dynamic_plan(source.whole, request.recipe)
+    names, planned = {node.name for node in source.whole.nodes}, {node.name for node in plan.nodes}
     if names != planned and plan.equalization and not request.data.specs:
         raise ConfigError(
             "C104",
@@ -143,7 +144,7 @@ def _plan_of(request: ConvertRequest, saved: Plan | None, source: FloatModel) ->
 def _solved(request: ConvertRequest, source: FloatModel, plan: Plan) -> Solution:
     """Weights rounded to nearest."""
     try:
-        return solve_dynamic(plan, source.view)
+        return solve_dynamic(plan, source.whole)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise _contradiction(request, error) from error
 
@@ -181,9 +182,10 @@ def _outcome(
 
 def _offers(plan: Plan, source: FloatModel) -> tuple[str, ...]:
     """That LSTM could have integer weights, where they are in float for want of the option."""
-    view = source.view
+    view = source.whole
     left = [node.name for node in plan.nodes if node.reason is not None and node.reason.code == LSTM_OFFERED]
-    size = sum(view.tensors[name].nbytes for node in left for name in view.node_by_name[node].inputs[1:3])
+    weights = {name for node in left for name in view.node_by_name[node].inputs[1:3]}
+    size = sum(view.tensors[name].nbytes for name in weights)
     if not left:
         return ()
     share = 100 * size / max(source.bytes, 1)
@@ -194,8 +196,8 @@ def _offers(plan: Plan, source: FloatModel) -> tuple[str, ...]:
 
 def _emitted(source: FloatModel, plan: Plan, solution: Solution) -> OnnxModel:
     model = source.prepared.clone()
-    editor = GraphEditor(model)
-    DynamicEmitter(editor, source.view, plan, solution, solve_recurrent(plan, source.view)).emit()
+    editor = GraphEditor(model, bodies=True)
+    DynamicEmitter(editor, source.whole, plan, solution, solve_recurrent(plan, source.whole)).emit()
     editor.finish()
     forget_types(model, source.stated)
     return model
@@ -242,7 +244,7 @@ class _Bench:
 
     def _first_plan(self) -> Plan:
         """The plan of the graph as it is before channels are balanced; of a saved plan, what that quantizes."""
-        view, recipe, saved = self._source.view, self._request.recipe, self._saved
+        view, recipe, saved = self._source.whole, self._request.recipe, self._saved
         if saved is not None:
             meant = [layer.node for layer in saved.layers if layer.node in view.node_by_name]
             if not meant:
@@ -268,7 +270,8 @@ class _Bench:
     def _rounded(self, plan: Plan, nearest: Solution, facts: RoundingFacts) -> tuple[Solution, RoundingFacts]:
         """Weights rounded against the samples, and what to tell of it."""
         samples = self._kept.samples
-        if not (self._effort.gptq and samples and plan.layers) or plan.nearest:
+        inside = len(layers_in_bodies(plan))  # these stay as they are
+        if not (self._effort.gptq and samples and len(plan.layers) > inside) or plan.nearest:
             return nearest, facts
         refined = refine(
             self._source,
@@ -299,11 +302,13 @@ class _Bench:
             for name, stats in usable_statistics(statistics).items()
             if stats.channel_minimum is not None and stats.channel_maximum is not None
         }
-        found = equalize(self._source.view, extremes, plan, EqualizationOptions(alpha=alpha))
+        found = equalize(
+            self._source.view, extremes, main_part(plan, self._source.view), EqualizationOptions(alpha=alpha)
+        )
         if found:
             model = apply_equalization(self._source.prepared, found)
             infer_shapes(model)
-            self._source = replace(self._source, prepared=model, view=model.view())
+            self._source = self._source.with_graph(model)
             self._scaled = found.summary.scaled + found.summary.smoothed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +68,10 @@ class FloatModel:
     whole: GraphView
     stated: frozenset[str]
     notes: tuple[str, ...]
+
+    def with_graph(self, prepared: OnnxModel) -> FloatModel:
+        """The same with another prepared graph, such as an equalized one."""
+        return replace(self, prepared=prepared, view=prepared.view(), whole=whole_view(prepared))
 
     @property
     def large(self) -> bool:

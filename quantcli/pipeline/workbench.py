@@ -23,7 +23,6 @@ from quantcli.data.base import Dataset, Sample
 from quantcli.errors import ConfigError
 from quantcli.graph.shapes import infer_shapes
 from quantcli.graph.view import GraphView
-from quantcli.graph.whole_view import whole_view
 from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.pipeline.calibrate import collect_statistics
@@ -166,7 +165,7 @@ def equalized(bench: Workbench, request: ConvertRequest, alpha: float, progress:
         return replace(bench, notes=(*bench.notes, *notes))
     model = apply_equalization(bench.source.prepared, found)
     infer_shapes(model)
-    source = replace(bench.source, prepared=model, view=model.view(), whole=whole_view(model))
+    source = bench.source.with_graph(model)
     again = calibrated(request, source, bench.dataset, progress)
     if request.calibration is not None:
         kept = {name: stats for name, stats in bench.statistics.tensors.items() if name not in found.scales}

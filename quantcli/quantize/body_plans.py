@@ -26,6 +26,7 @@ def main_part(plan: Plan, view: GraphView) -> Plan:
         activations=tuple(activation for activation in plan.activations if activation.node in names),
         constants=tuple(constant for constant in plan.constants if constant.node in names),
         tables=tuple(table for table in plan.tables if table.node in names),
+        recurrent=tuple(item for item in plan.recurrent if item.node in names),
         integer_inputs=tuple(reading for reading in plan.integer_inputs if reading[0] in names),
     )
 

@@ -4,7 +4,8 @@
     MatMulInteger(x_q, w_q, z_x) → Cast to float → · (s_x·s_w) [→ + bias]
 
 is one DynamicQuantizeMatMul where x has one such reader, else a MatMulIntegerToFloat for each. Where the operands
-of the sum are one value per column (rank 1), the bias is part of the kernel. Decides nothing.
+of the sum are one value per column (rank 1), the bias is part of the kernel. In bodies it is the same, with
+constants in the main graph; each body rounds what it captures itself. Decides nothing.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ class DynamicEmitter:
         self._plan = plan
         self._solution = solution
         self._gates = gates
-        self._rounded: dict[str, tuple[str, str, str]] = {}
+        self._rounded: dict[tuple[str, str], tuple[str, str, str]] = {}
         self._stored: dict[tuple[str, bytes], tuple[str, str]] = {}
+        self._zeros: dict[tuple[int, ...], str] = {}
 
     def emit(self) -> None:
         """Write everything."""
@@ -62,7 +64,8 @@ class DynamicEmitter:
         """The product, under the name of its node; its result keeps its name, too."""
         node, editor = self._view.node_by_name[layer.node], self._editor
         name, result = node.name, node.outputs[0]
-        activation, scale, zero = self._round(layer.input)
+        scope = node.scope
+        activation, scale, zero = self._round(layer.input, scope)
         weight, weight_scale = self._weight(layer)
         bias = self._bias(layer)
         editor.remove_node(name)
@@ -71,33 +74,38 @@ class DynamicEmitter:
         product = result
         if bias and not layer.bias_node:
             product = editor.new_value_name(f"{result}_product")
-        editor.add_node("MatMulInteger", [activation, weight, zero], [accumulator], name=name)
-        editor.add_cast(accumulator, "float32", steps, name=f"{name}_Cast")
-        editor.add_node("Mul", [scale, weight_scale], [factor], name=f"{name}_scale")
-        editor.add_node("Mul", [steps, factor], [product], name=f"{name}_Mul")
+        editor.add_node("MatMulInteger", [activation, weight, zero], [accumulator], name=name, scope=scope)
+        editor.add_cast(accumulator, "float32", steps, name=f"{name}_Cast", scope=scope)
+        editor.add_node("Mul", [scale, weight_scale], [factor], name=f"{name}_scale", scope=scope)
+        editor.add_node("Mul", [steps, factor], [product], name=f"{name}_Mul", scope=scope)
         if product != result:
-            editor.add_node("Add", [product, bias], [result], name=f"{name}_bias")
+            editor.add_node("Add", [product, bias], [result], name=f"{name}_bias", scope=scope)
 
-    def _round(self, name: str) -> tuple[str, str, str]:
-        """Integers, scale and zero point of an activation."""
-        if name not in self._rounded:
+    def _round(self, name: str, scope: str) -> tuple[str, str, str]:
+        """Integers, scale and zero point of an activation, made in the body ``scope``."""
+        if (name, scope) not in self._rounded:
             parts = ("quantized", "scale", "zero_point")
             made = [self._editor.new_value_name(f"{name}_{part}") for part in parts]
-            self._editor.add_node("DynamicQuantizeLinear", [name], made, name=f"{name}_DynamicQuantizeLinear")
-            self._rounded[name] = made[0], made[1], made[2]
-        return self._rounded[name]
+            node = f"{name}_DynamicQuantizeLinear"
+            self._editor.add_node("DynamicQuantizeLinear", [name], made, name=node, scope=scope)
+            self._rounded[name, scope] = made[0], made[1], made[2]
+        return self._rounded[name, scope]
 
     def _weight(self, layer: LayerPlan) -> tuple[str, str]:
-        """Initializers of integers, (…, inputs, outputs), and scales; equal ones of one name are stored once."""
+        """Initializers of integers, (…, inputs, outputs), and scales."""
         found = self._solution.layers[layer.node]
         integers, scale = found.weight, found.weight_params.scale
         if self._view.node_by_name[layer.node].attributes.get("transB", 0):
             integers = np.ascontiguousarray(integers.T)
-        key = (layer.weight, integers.tobytes() + scale.tobytes())
+        return self._store(layer.weight, integers, scale)
+
+    def _store(self, name: str, integers: np.ndarray, scale: np.ndarray) -> tuple[str, str]:
+        """Initializers of integers and scales; equal ones of one name are stored once."""
+        key = (name, integers.tobytes() + scale.tobytes())
         if key not in self._stored:
             self._stored[key] = (
-                self._editor.add_initializer(f"{layer.weight}_quantized", integers),
-                self._editor.add_initializer(f"{layer.weight}_scale", scale),
+                self._editor.add_initializer(f"{name}_quantized", integers),
+                self._editor.add_initializer(f"{name}_scale", scale),
             )
         return self._stored[key]
 
@@ -124,9 +132,15 @@ class DynamicEmitter:
             (1, item.weight, found.weight, found.weight_scale),
             (2, item.recurrence, found.recurrence, found.recurrence_scale),
         ):
-            inputs[index] = self._editor.add_initializer(f"{base}_quantized", integers)
-            inputs.append(self._editor.add_initializer(f"{base}_scale", scale))
-            inputs.append(self._editor.add_initializer(f"{base}_zero_point", np.zeros(scale.shape, np.int8)))
+            inputs[index], stored_scale = self._store(base, integers, scale)
+            inputs += [stored_scale, self._zero_points(scale.shape)]
         attributes = {key: value for key, value in node.attributes.items() if key != "layout"}
         attributes["hidden_size"] = found.recurrence.shape[1]
         self._editor.replace_node(item.node, "DynamicQuantizeLSTM", inputs, domain=CONTRIB, attributes=attributes)
+
+    def _zero_points(self, shape: tuple[int, ...]) -> str:
+        """Initializer of zeros, stored once per shape."""
+        if shape not in self._zeros:
+            size = "x".join(map(str, shape))
+            self._zeros[shape] = self._editor.add_initializer(f"zeros_int8_{size}", np.zeros(shape, np.int8))
+        return self._zeros[shape]

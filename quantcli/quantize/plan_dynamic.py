@@ -20,6 +20,7 @@ its bias over that of the float product, for weights of K × N and M rows:
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from quantcli.core.spec import QuantSpec
 from quantcli.graph.view import GraphView, NodeInfo
@@ -90,7 +91,7 @@ class _DynamicPlanner:
         return Plan(
             target=self.target.name,
             form=Form.DYNAMIC,
-            nodes=tuple(self._node_plan(node) for node in self.view.nodes),
+            nodes=tuple(replace(self._node_plan(node), body=node.scope) for node in self.view.nodes),
             tensors=self._tensors(),
             layers=tuple(self.layers.values()),
             tables=tuple(self.tables.values()),
@@ -195,9 +196,10 @@ class _DynamicPlanner:
         """Activations that are rounded while the model runs, in order of production."""
         spec = QuantSpec(dtype=self.recipe.activation_dtype)
         read = {layer.input for layer in self.layers.values()}
-        order = (*self.view.inputs, *(value for node in self.view.nodes for value in node.outputs))
         return {
-            name: TensorPlan(name=name, spec=spec, group=name, source="dynamic") for name in order if name in read
+            name: TensorPlan(name=name, spec=spec, group=name, source="dynamic")
+            for name in self.view.values
+            if name in read
         }
 
     def _node_plan(self, node: NodeInfo) -> NodePlan:

@@ -22,6 +22,7 @@ from quantcli.pipeline.convert import convert
 from quantcli.pipeline.inspect import inspect
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.progress import SilentProgress
+from quantcli.quantize.form import Form
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.recipe import Recipe
 
@@ -335,3 +336,61 @@ def test_a_network_in_a_body_gets_the_kernels_that_it_gets_in_the_main_graph(tmp
         node.name: node.action for node in expected.plan.nodes
     }
     assert set(found.plan.tensors) == set(expected.plan.tensors)
+
+
+def dynamic(model: Path, **recipe: object) -> ConvertResult:
+    wanted = Recipe(form=Form.DYNAMIC, **recipe)
+    return convert(ConvertRequest(model=model, recipe=wanted, overwrite=True), SilentProgress())
+
+
+@pytest.mark.parametrize("text", [IF, LOOP])
+def test_products_in_bodies_take_the_dynamic_form(tmp_path: Path, text: str) -> None:
+    """Permutations of 0 … 255: DynamicQuantizeLinear finds the step 1, so that the result is exact again."""
+    size = 64
+    model = tmp_path / "model.onnx"
+    onnx.save(proto(text.replace("1,4]", f"1,{size}]"), opset=17, w=permutation(1, size)), model)
+    result = dynamic(model)
+    names = {node.name for node in result.plan.nodes if node.op_type == "MatMul"}
+    assert names == quantized(result.plan)
+    assert result.kernels is not None
+    assert (result.kernels.fused, result.kernels.unfused) == (len(names), {})
+    stored = onnx.load(result.output)
+    assert sum(np.prod(tensor.dims) == size * size for tensor in stored.graph.initializer) == 1
+    x = integers(1, 1, 1, size)[0]
+    for feeds in ({"c": True}, {"c": False}) if text is IF else ({"n": np.int64(3), "go": True},):
+        given = {"x": x, **{name: np.asarray(value) for name, value in feeds.items()}}
+        for expected, found in zip(run(model, given), run(result.output, given), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=RTOL, atol=0)
+
+
+RECURRENT = """g (bool c, float[3,1,8] x) => (float[3,1,1,8] y) {
+    [choice] y = If (c) <
+        then_branch = t () => (float[3,1,1,8] a) { [one] a = LSTM<hidden_size = 8>(x, w, r) },
+        else_branch = e () => (float[3,1,1,8] b) { [n] v = Neg(x) [two] b = LSTM<hidden_size = 8>(v, w, r) }
+    >
+}"""
+
+
+def test_recurrent_layers_of_two_branches_share_their_integers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    weights = {name: rng.normal(0, 0.3, (1, 32, 8)).astype(np.float32) for name in ("w", "r")}
+    model = tmp_path / "model.onnx"
+    onnx.save(proto(RECURRENT, opset=17, **weights), model)
+    result = dynamic(model, dynamic_lstm=True)
+    assert quantized(result.plan) == {"one", "two"}
+    stored = onnx.load(result.output)
+    assert (
+        sum(
+            tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 3
+            for tensor in stored.graph.initializer
+        )
+        == 2
+    )
+    alone = tmp_path / "alone.onnx"
+    text = "g (float[3,1,8] x) => (float[3,1,1,8] y) { [one] y = LSTM<hidden_size = 8>(x, w, r) }"
+    onnx.save(proto(text, opset=17, **weights), alone)
+    outside = dynamic(alone, dynamic_lstm=True).output
+    x = rng.normal(size=(3, 1, 8)).astype(np.float32)
+    for taken, sign in ((True, 1), (False, -1)):
+        expected, found = run(outside, {"x": sign * x})[0], run(result.output, {"c": np.array(taken), "x": x})[0]
+        np.testing.assert_array_equal(found, expected)
