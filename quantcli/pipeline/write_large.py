@@ -13,8 +13,9 @@ from pathlib import Path
 
 from quantcli.data.base import Sample
 from quantcli.graph.model_io import save_model
-from quantcli.graph.read_view import load_named, read_view
+from quantcli.graph.read_view import load_named, read_whole_view
 from quantcli.graph.weightless import without_weights
+from quantcli.graph.whole_view import whole_view
 from quantcli.pipeline.forms import Outcome
 from quantcli.pipeline.large import open_runner
 from quantcli.pipeline.source import FloatModel
@@ -67,12 +68,12 @@ def verify_in_parts(
         whole = Session(structure.to_bytes(), SessionSettings(threads=threads, optimization="disabled"))
     check_outputs(whole.output_names, source)
     if sample is None:
-        return kernel_report(path, expected, settings, view=model.view())
+        return kernel_report(path, expected, settings, view=whole_view(model))
     found: list[KernelReport] = []
     left = dict(expected)
 
     def seen(part: Path) -> None:
-        inside = {node.name: left.pop(node.name) for node in read_view(part).nodes if node.name in left}
+        inside = {node.name: left.pop(node.name) for node in read_whole_view(part).nodes if node.name in left}
         found.append(kernel_report(part, inside, settings))
 
     with must_hold():
