@@ -1,6 +1,6 @@
 """Rounding that lets the weights still to be rounded make up for the errors of those that are.
 
-Wanted are integers q in [qmin, qmax] with a small ``tr(E C Eᵀ)``, E = W − sq the errors and C the centred second
+Wanted are codes q in [low, high] with a small ``tr(E C Eᵀ)``, E = W − sq the errors and C the centred second
 moment of the inputs. With ``C + λI = R D Rᵀ``, R unit upper triangular, this is ``Σ_j D_j ‖(E R)_j‖²``, and
 column j of E R has only errors of columns up to j in it. So column after column
 
@@ -16,7 +16,12 @@ always 0 has no correlation and is rounded to nearest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+
+Bound = int | np.ndarray
+"""One value for all weights, or values in the shape of their scales."""
 
 _BLOCK = 32
 """Columns between two updates of all that is left: within a block in vector steps, behind it in one product."""
@@ -26,20 +31,27 @@ _SMALLEST_RETRY = 1e-8
 
 
 def gptq(
-    matrices: np.ndarray, scale: np.ndarray, second_moment: np.ndarray, damp: float, qmin: int, qmax: int
+    matrices: np.ndarray,
+    scale: np.ndarray,
+    second_moment: np.ndarray,
+    damp: float,
+    low: Bound,
+    high: Bound,
+    nearest: Callable[[np.ndarray], np.ndarray] = np.rint,
 ) -> np.ndarray:
-    """Round weights to integers.
+    """Round weights to steps of their scales.
 
     Args:
         matrices: float32 (G, O, K).
         scale: float32 (G, O), or (G, O, K) where blocks of inputs have scales of their own.
         second_moment: float64 (G, K, K), symmetric, positive semidefinite up to rounding.
         damp: λ over the mean of the diagonal, ≥ 0.
-        qmin: Smallest integer.
-        qmax: Largest integer.
+        low: Smallest number of steps, one or in the shape of ``scale``: smallest code − zero point.
+        high: Largest number of steps.
+        nearest: Numbers of steps that codes can say, next to given ones: integers, or those of a float type.
 
     Returns:
-        int32 (G, O, K).
+        Steps q: W ≈ s·q; int32 (G, O, K), or float32 where ``nearest`` is not that of integers.
 
     Raises:
         ValueError: The second moment is not finite.
@@ -51,19 +63,28 @@ def gptq(
     factor = _unit_factor(second_moment, order, damp)
     # (G, K, O): the outputs of a column lie side by side.
     columns = np.take_along_axis(matrices.transpose(0, 2, 1), order[:, :, None], axis=1).astype(np.float32)
-    steps = np.asarray(scale, dtype=np.float32)
-    if steps.ndim == 3:
-        steps = np.take_along_axis(steps.transpose(0, 2, 1), order[:, :, None], axis=1)
-    else:
-        steps = np.broadcast_to(steps[:, None, :], columns.shape)
-    rounded = _round_columns(columns, steps, factor, qmin, qmax)
-    integers = np.empty(columns.shape, np.int32)
-    np.put_along_axis(integers, order[:, :, None], rounded, axis=1)
-    return np.ascontiguousarray(integers.transpose(0, 2, 1))
+    steps, lowest, highest = (_ordered(bound, order, columns.shape) for bound in (scale, low, high))
+    rounded = _round_columns(columns, steps, factor, lambda j, q: np.clip(nearest(q), lowest[:, j], highest[:, j]))
+    codes = np.empty(columns.shape, np.int32 if nearest is np.rint else np.float32)
+    np.put_along_axis(codes, order[:, :, None], rounded, axis=1)
+    return np.ascontiguousarray(codes.transpose(0, 2, 1))
 
 
-def _round_columns(columns: np.ndarray, steps: np.ndarray, factor: np.ndarray, qmin: int, qmax: int) -> np.ndarray:
-    """The recursion over ordered columns (G, K, O); integers as float32."""
+def _ordered(bound: Bound, order: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A value for each weight of ordered columns ``shape`` (G, K, O), from one, (G, O) or (G, O, K); float32."""
+    values = np.asarray(bound, dtype=np.float32)
+    if values.ndim == 3:
+        return np.take_along_axis(values.transpose(0, 2, 1), order[:, :, None], axis=1)
+    return np.broadcast_to(values[:, None, :] if values.ndim else values, shape)
+
+
+def _round_columns(
+    columns: np.ndarray,
+    steps: np.ndarray,
+    factor: np.ndarray,
+    round_column: Callable[[int, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """The recursion over ordered columns (G, K, O); numbers of steps as float32."""
     count = columns.shape[1]
     targets = columns.copy()
     errors = np.empty_like(columns)
@@ -72,7 +93,7 @@ def _round_columns(columns: np.ndarray, steps: np.ndarray, factor: np.ndarray, q
         end = min(start + _BLOCK, count)
         for j in range(start, end):
             step = steps[:, j]
-            q = np.clip(np.rint(targets[:, j] / step), qmin, qmax)
+            q = round_column(j, targets[:, j] / step)
             rounded[:, j] = q
             errors[:, j] = error = columns[:, j] - step * q
             targets[:, j + 1 : end] += factor[:, j, j + 1 : end, None] * error[:, None, :]

@@ -72,8 +72,8 @@ def make_parts(plan: Plan, view: GraphView, solution: Solution) -> dict[str, Par
         found = solution.layers[layer.node]
         weight = dequantize(found.weight, found.weight_params) - view.constant(layer.weight)
         differences = {(layer.node, 1): weight.astype(np.float32)}
-        if found.bias is not None and found.bias_params is not None:
-            bias = dequantize(found.bias, found.bias_params)
+        bias = found.bias_values
+        if bias is not None:
             if layer.bias:
                 old = view.constant(layer.bias)
                 bias = (bias.reshape(old.shape) - old).astype(np.float32)

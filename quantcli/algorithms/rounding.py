@@ -158,9 +158,12 @@ def _variants(
     found = {NEAREST: nearest}
     if options.gptq:
         scale = task.form.per_output(task.params.scale)
+        zero = task.form.per_output(task.params.zero_point.astype(np.int32))
         second = moments.second if correct else moments.about_zero
-        rounded = gptq(task.matrices, scale, second, options.damp, spec.qmin, spec.qmax)
-        found[GPTQ] = task.layer(task.form.from_matrices(rounded), task.bias)
+        nearest_code = np.rint if spec.dtype.format is None else spec.dtype.format.nearest
+        low, high = spec.qmin - zero, spec.qmax - zero
+        rounded = gptq(task.matrices, scale, second, options.damp, low, high, nearest_code)
+        found[GPTQ] = task.layer(task.form.from_matrices(rounded + zero[:, :, None]), task.bias)
     if not correct:
         return found
     limit = largest_bias(task.params, task.input_params, task.weight.shape)
@@ -192,9 +195,9 @@ def _errors(task: _Task, variants: Mapping[str, QuantizedLayer], sample: SampleR
     spread = spread if spread > 0 else 1.0
     errors = {}
     for name, layer in variants.items():
-        bias = np.zeros(1)
-        if layer.bias is not None and layer.bias_params is not None:
-            bias = layer.bias * layer.bias_params.scale.astype(np.float64)
+        bias = np.zeros(1) if layer.bias is None else layer.bias.astype(np.float64)
+        if layer.bias_params is not None:
+            bias = bias * layer.bias_params.scale.astype(np.float64)
         offset = task.bias_values - task.form.per_output(bias)
         squares = deviation[name.removesuffix(WITH_BIAS)].squares_around(offset)
         errors[name] = float(squares.sum()) / spread

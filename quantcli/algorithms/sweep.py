@@ -190,8 +190,8 @@ class _Walk:
         self.layers[layer.node] = found
         self._constants[layer.node, 1] = dequantize(found.weight, found.weight_params)
         reading = bias_reading(self._given.view, layer) or (layer.node, 2)
-        if found.bias is not None and found.bias_params is not None:
-            self._constants[reading] = dequantize(found.bias, found.bias_params)
+        if found.bias_values is not None:
+            self._constants[reading] = found.bias_values
 
     def _rounded_values(self, name: str) -> list[np.ndarray]:
         """The quantized stream of a value as integers hold it, made when it is first asked for."""

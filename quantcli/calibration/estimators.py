@@ -148,14 +148,17 @@ def _minmax(stats: TensorStats, _spec: QuantSpec, _parameter: float) -> tuple[fl
     return stats.minimum, stats.maximum
 
 
-def _capped(stats: TensorStats, _spec: QuantSpec, parameter: float) -> tuple[float, float]:
+def _capped(stats: TensorStats, spec: QuantSpec, parameter: float) -> tuple[float, float]:
     """The observed extremes, but no more than k times the mean over the samples of max |x|.
 
     Min-max is the best range at 8 bits, except that one unusual sample can stretch a tensor's range to many times
     what all others need. Measured (dB, whole conversions, min-max → capped at 3): mobilenetv2 19.5 → 22.9, where
     one image reaches nine times the mean; resnet56 28.9 → 28.9, vww 20.3 → 20.2 before its Softmax. A tighter cap
-    is better for mobilenetv2 (23.9 at 2) and a disaster for vww (13.4).
+    is better for mobilenetv2 (23.9 at 2) and a disaster for vww (13.4). Types of 16 bits and of floats have fine
+    steps for all that was seen, so that a cap would cost more than it brings.
     """
+    if spec.dtype.bits > 8 or spec.dtype.floating:
+        return stats.minimum, stats.maximum
     bound = parameter * stats.mean_amplitude
     return max(stats.minimum, -bound), min(stats.maximum, bound)
 

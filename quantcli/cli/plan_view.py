@@ -20,10 +20,12 @@ _WORDS = {"quantize": "integer", "passthrough": "moved", "fuse": "fused", "float
 def counts_sentence(plan: Plan) -> str:
     """How many nodes became what."""
     from quantcli.quantize.plan import Action
+    from quantcli.quantize.widths import integer_kernels
 
-    kernels = plan.count(Action.QUANTIZE)
+    kernels = len(integer_kernels(plan))
     kinds = (
         (kernels, plural(kernels, "integer kernel").partition(" ")[2]),
+        (plan.count(Action.QUANTIZE) - kernels, "computed in float between quantizers"),
         (plan.count(Action.FUSE), "fused into them"),
         (plan.count(Action.PASSTHROUGH), "moving integers"),
     )

@@ -26,6 +26,9 @@ WIDTHS = (16, 8, 4, 2)
 FLOAT_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
 """Values of --bits that name a float type to compute in, and numpy's name of it."""
 
+FLOAT8 = "fp8"
+"""Value of --bits for codes of float8e4m3fn."""
+
 SCHEME_OPTIONS = (
     "dynamic", "weight_only", "bits", "weight_bits", "activation_bits", "granularity", "symmetric",
     "weight_symmetric", "pow2_scales", "contrib_qdq", "accuracy_level", "dynamic_lstm", "keep_io",
@@ -42,7 +45,7 @@ class Bits(_Kind):
         """The number, or the name."""
         text = str(value).strip().lower()
         number = text.isascii() and text.isdigit()
-        if not number and text not in {*FLOAT_TYPES, "fp8"}:
+        if not number and text not in {*FLOAT_TYPES, FLOAT8}:
             self.fail(f"'{value}' is no number of bits, and none of fp16, bf16 and fp8", param, ctx)
         return int(text) if number else text
 
@@ -189,6 +192,7 @@ def recipe_of(shared: dict[str, Any]) -> Recipe:
     from quantcli.quantize.recipe import Recipe
 
     check_bits(shared)
+    _check_float8(shared)
     form = form_of(shared)
     granularity = str(shared["granularity"])
     block = int(granularity.partition(":")[2] or 0)
@@ -200,7 +204,7 @@ def recipe_of(shared: dict[str, Any]) -> Recipe:
         float_type=FLOAT_TYPES.get(str(shared["bits"]), ""),
         weight_dtype=_type(shared["weight_bits"] or shared["bits"], signed=True),
         activation_dtype=_type(shared["activation_bits"] or shared["bits"], signed=False),
-        symmetric=bool(shared["symmetric"]),
+        symmetric=bool(shared["symmetric"]) or shared["bits"] == FLOAT8,
         weight_symmetric=weight_symmetric,
         per_channel=granularity != "tensor",
         block=block,
@@ -215,8 +219,34 @@ def recipe_of(shared: dict[str, Any]) -> Recipe:
     )
 
 
-def _type(bits: int | str | None, *, signed: bool) -> QType:
-    """The integer type of a width; 8 bits where no integer width is said."""
-    from quantcli.core.dtypes import integer_type
+def _check_float8(shared: dict[str, Any]) -> None:
+    """Refuse what float8 does not have.
 
+    Raises:
+        UsageError: U105.
+    """
+    if shared["bits"] != FLOAT8:
+        return
+    asymmetric = next((key for key in ("symmetric", "weight_symmetric") if shared.get(key) is False), "")
+    if asymmetric:
+        option = f"--{asymmetric.replace('_', '-').replace('symmetric', 'asymmetric')}"
+        raise UsageError(
+            "U105",
+            f"--bits fp8 and {option} exclude each other: floats have no zero point",
+            hint=f"leave {option} out",
+        )
+    if shared.get("contrib_qdq"):
+        raise UsageError(
+            "U105",
+            "--bits fp8 and --contrib-qdq exclude each other: com.microsoft has no float8",
+            hint="leave --contrib-qdq out; QuantizeLinear of ai.onnx 19 has it",
+        )
+
+
+def _type(bits: int | str | None, *, signed: bool) -> QType:
+    """The type of a width; 8 bits where none is said, or a float type to compute in."""
+    from quantcli.core.dtypes import FLOAT8E4M3FN, integer_type
+
+    if bits == FLOAT8:
+        return FLOAT8E4M3FN
     return integer_type(bits if isinstance(bits, int) else 8, signed=signed)

@@ -48,6 +48,8 @@ def show_dry_run(screen: Screen, request: ConvertRequest, result: ConvertResult)
 def _show_kernels(screen: Screen, kernels: KernelReport) -> None:
     found = ", ".join(f"{count} {name}" for name, count in sorted(kernels.integer.items(), key=_by_count))
     text = f"{kernels.fused} of {kernels.expected} run as integer kernels"
+    if not kernels.expected:
+        text = "none on integers: the runtime has none for these types"
     screen.fact("kernels", f"{text}: {found}" if found else text)
     unfused = sorted(kernels.unfused.items())
     shown = unfused if screen.settings.verbose else unfused[:_UNFUSED_SHOWN]

@@ -4,6 +4,8 @@
 ONNX QuantizeLinear/DequantizeLinear (ai.onnx opset 21), bit for bit as the CPU kernels compute them
 (division in float32, rounding half to even, then saturation).
 
+Codes of a float type are its numbers: ``q = nearest(x / scale)`` and ``x̂ = scale · q``, without a zero point.
+
 Invariants: 0 is exactly representable; a range of width 0 around 0 gives scale 1; scales never fall below
 ``MIN_SCALE``, so that products of an activation and a weight scale stay normal float32 numbers.
 """
@@ -19,7 +21,7 @@ MIN_SCALE = np.float32(2.0**-62)
 
 
 def params_from_range(rmin: np.ndarray | float, rmax: np.ndarray | float, spec: QuantSpec) -> QuantParams:
-    """Parameters that cover [rmin, rmax] and 0.
+    """Parameters that cover [rmin, rmax] and 0; scales that must be powers of two are the smallest that do.
 
     Args:
         rmin: Lower end, scalar or (channels,) as ``spec`` says.
@@ -52,16 +54,24 @@ def params_from_range(rmin: np.ndarray | float, rmax: np.ndarray | float, spec: 
         bound = np.maximum(-lo, hi)
         scale64 = np.where(nonnegative, hi / (qmax - qmin), bound / half)
         zero = np.where(nonnegative, qmin, middle)
-        scale = _usable(scale64)
+        scale = _usable(scale64, spec)
     else:
-        scale = _usable((hi - lo) / (qmax - qmin))
+        scale = _usable((hi - lo) / (qmax - qmin), spec)
         zero = np.clip(np.rint(qmin - lo / scale.astype(np.float64)), qmin, qmax)
     return QuantParams(spec=spec, scale=scale, zero_point=zero.astype(spec.dtype.storage))
 
 
-def _usable(scale: np.ndarray) -> np.ndarray:
-    """Float32 scales: 1 where the range was empty, never below MIN_SCALE."""
-    return np.where(scale == 0, np.float32(1), np.maximum(scale.astype(np.float32), MIN_SCALE)).astype(np.float32)
+def _usable(scale: np.ndarray, spec: QuantSpec) -> np.ndarray:
+    """Float32 scales: 1 where the range was empty, never below MIN_SCALE, powers of two where they must be."""
+    wanted = next_power_of_two(scale) if spec.pow2 else scale
+    return np.where(scale == 0, np.float32(1), np.maximum(wanted.astype(np.float32), MIN_SCALE)).astype(np.float32)
+
+
+def next_power_of_two(scale: np.ndarray) -> np.ndarray:
+    """The smallest powers of two that are not below ``scale`` (float, ≥ 0, any shape); same dtype."""
+    mantissa, exponent = np.frexp(scale)  # scale = mantissa · 2^exponent, mantissa in [1/2, 1)
+    powers: np.ndarray = np.ldexp(np.ones_like(scale), exponent - (mantissa <= 0.5))
+    return powers
 
 
 def broadcastable(params: QuantParams, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,17 +89,23 @@ def broadcastable(params: QuantParams, shape: tuple[int, ...]) -> tuple[np.ndarr
 
 
 def quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
-    """Integers of ``x`` (float32, any shape), in ``params.spec.dtype.storage``."""
+    """Codes of ``x`` (float32, any shape), in ``params.spec.dtype.storage``."""
     scale, zero = broadcastable(params, x.shape)
+    form = params.spec.dtype.format
     with np.errstate(over="ignore"):  # an infinite quotient saturates, as the kernel does
-        q = np.rint(x.astype(np.float32) / scale).astype(np.float64) + zero
+        steps = x.astype(np.float32) / scale
+    if form is not None:
+        return form.nearest(steps)
+    q = np.rint(steps).astype(np.float64) + zero
     clipped: np.ndarray = np.clip(q, params.spec.qmin, params.spec.qmax).astype(params.spec.dtype.storage)
     return clipped
 
 
 def dequantize(q: np.ndarray, params: QuantParams) -> np.ndarray:
-    """Float32 values of integers ``q`` (any shape)."""
+    """Float32 values of codes ``q`` (any shape)."""
     scale, zero = broadcastable(params, q.shape)
+    if params.spec.dtype.floating:
+        return np.asarray(q * scale, dtype=np.float32)
     steps: np.ndarray = (q.astype(np.int64) - zero.astype(np.int64)).astype(np.float32)
     values: np.ndarray = steps * scale
     return values
@@ -101,6 +117,8 @@ def fake_quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
     The same bit for bit: clip(r + z, qmin, qmax) − z = clip(r, qmin − z, qmax − z), and all of that is exact in
     float32 for types of up to 16 bits.
     """
+    if params.spec.dtype.floating:
+        return dequantize(quantize(np.asarray(x), params), params)
     scale, zero = broadcastable(params, x.shape)
     wide = zero.astype(np.int64)
     with np.errstate(over="ignore"):  # as in ``quantize``

@@ -14,9 +14,9 @@ class QuantSpec:
     """The wanted form of a quantized tensor.
 
     Attributes:
-        dtype: Integer type.
+        dtype: Type of the codes.
         symmetric: Zero point fixed at the middle of the type's range (0 for signed types, 2^(bits-1) for
-            unsigned ones; 0 for unsigned types of tensors that cannot be negative).
+            unsigned ones; 0 for unsigned types of tensors that cannot be negative). Float types are always so.
         axis: Channel axis for per-channel granularity; the axis that is cut into blocks where ``block`` is not 0;
             None for per-tensor.
         narrow: Use [-qmax, qmax] of a signed type, so that negation is exact.
@@ -35,6 +35,8 @@ class QuantSpec:
     def __post_init__(self) -> None:
         if self.block and self.axis is None:
             raise ValueError("blocks lie along an axis")
+        if self.dtype.floating and not self.symmetric:
+            raise ValueError("float types have no zero points")
 
     @property
     def qmin(self) -> int:

@@ -8,7 +8,7 @@ a fault that needs no data to be seen.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,7 +47,7 @@ _MOVES = frozenset(
 
 _RANGES = {
     "uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767), "uint4": (0, 15),
-    "int4": (-8, 7),
+    "int4": (-8, 7), "uint2": (0, 3), "int2": (-2, 1),
 }  # fmt: skip
 
 
@@ -136,13 +136,23 @@ class Codecs:
             return None
         if node.op in _WRITES:
             scale, zero = _WRITES[node.op]
-            return self._codec(node.input(scale), node.input(zero), node.attributes.get("output_dtype"))
+            found = self._codec(node.input(scale), node.input(zero), node.attributes.get("output_dtype"))
+            return None if found is None else replace(found, dtype=self._clipped(value) or found.dtype)
         if node.op in _MOVES and value == node.outputs[0]:
             return self.of(node.input(0))
         if node.op == "Concat":
             joined = {self.of(name) for name in node.inputs}
             return joined.pop() if len(joined) == 1 else None
         return None
+
+    def _clipped(self, value: str) -> str:
+        """The narrower type to which the one reader of integers clips them (``quantize.widths``); "" for none."""
+        uses = self._view.uses(value)
+        if len(uses) != 1 or uses[0].node.op != "Clip":
+            return ""
+        bounds = [constant_value(self._view, uses[0].node.input(index)) for index in (1, 2)]
+        ends = tuple(int(bound.reshape(())) for bound in bounds if bound is not None and bound.dtype.kind in "iu")
+        return next((name for name, levels in _RANGES.items() if levels == ends), "")
 
     def _codec(self, scale: str, zero: str, output_dtype: object = None) -> Codec | None:
         step = constant_value(self._view, scale) if scale else None

@@ -76,6 +76,9 @@ _LSTM_SLOTS = ((1, 8), (2, 10))
 _ROUNDING = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 """Operators that round float activations to uint8 themselves."""
 
+_WEIGHTS = frozenset({"int8", "int4", "int2"})
+"""Types of weights that kernels read as int8."""
+
 
 def integer_layers(view: GraphView) -> tuple[IntegerLayer, ...]:
     """The layers of a quantized graph, in topological order."""
@@ -97,9 +100,9 @@ def _layer(view: GraphView, node: NodeInfo, slots: tuple[int, int | None]) -> In
         allowed = ("uint8", "int8")
     else:
         return None
-    if operands is None or operands.activation not in allowed or operands.weight.dtype != np.int8:
+    if operands is None or operands.activation not in allowed or operands.weight.dtype.name not in _WEIGHTS:
         return None
-    weight, conv = operands.weight, node.op_type in ("Conv", "QLinearConv")
+    weight, conv = operands.weight.astype(np.int8), node.op_type in ("Conv", "QLinearConv")
     group = node.attributes.get("group", 1)
     groups = group if isinstance(group, int) and conv else 1
     return IntegerLayer(
@@ -142,6 +145,10 @@ def _of_pattern(view: GraphView, node: NodeInfo) -> _Operands | None:
         return None
     weight, scale = constant_value(view, behind.input(0)), constant_value(view, behind.input(1))
     if weight is None or scale is None or weight.ndim < 2 or constant_value(view, source.input(0)) is not None:
+        return None
+    zero = constant_value(view, behind.input(2)) if behind.input(2) else None
+    held = view.tensors[behind.input(2)].dtype if zero is not None else "int8"
+    if held != "int8" or (zero is not None and np.any(zero)):
         return None
     return _Operands(weight=weight, scale=scale, activation=_integer_type(view, source.input(0)))
 

@@ -1,8 +1,9 @@
 """Which quantized nodes of any model run as integer kernels, and why the others do not.
 
-Expected to be integer kernels are the compute nodes that the graph quantizes (``structure.compute_state``),
-products with a quantized weight alone (MatMulNBits), and the other operators that have an integer kernel and
-stand between DequantizeLinear and QuantizeLinear.
+Types of 16 bits and float8 have no integer kernels: nodes that are quantized to these run in float, which is told
+once and not for each of them. Of the others, expected to be integer kernels are the compute nodes that the graph
+quantizes (``structure.compute_state``), products with a quantized weight alone (MatMulNBits), and the other
+operators that have an integer kernel and stand between DequantizeLinear and QuantizeLinear.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ def expected_kernels(view: GraphView) -> dict[str, str]:
 
 def kernel_facts(quantized: Path, view: GraphView, *, threads: int) -> KernelFacts | None:
     """What the runtime makes of a quantized model; None where nothing in it is quantized."""
-    expected = expected_kernels(view)
+    quantized_nodes = expected_kernels(view)
+    expected = {name: op for name, op in quantized_nodes.items() if not _wide(view, view.node_by_name[name])}
     without = [node for node in view.nodes if node.op not in _NEVER and _between(view, node, None)]
-    if not expected and not without:
+    if not quantized_nodes and not without:
         return None
     settings = SessionSettings(threads=threads)
     optimized = optimized_view(quantized, settings)
@@ -66,14 +68,42 @@ def kernel_facts(quantized: Path, view: GraphView, *, threads: int) -> KernelFac
             "around it",
         )
         for node in without
-        if node.name not in expected
+        if node.name not in expected and not _wide(view, node)
     ]
+    wide = sorted({kind for node in view.nodes for kind in _wide(view, node)})
+    note = ""
+    if wide:
+        count = sum(bool(_wide(view, node)) for node in view.nodes)
+        note = f"{count} nodes run as float, because there are no integer kernels of {' and '.join(wide)}"
     return KernelFacts(
         runtime=runtime_version(),
         integer=tuple(OpCount(op=op, count=count) for op, count in report.integer.items()),
         float_compute=_float_compute(optimized),
         unfused=tuple(unfused),
+        note=note,
     )
+
+
+_WIDE = frozenset({"int16", "uint16", "float8_e4m3fn", "float8_e5m2"})
+"""Quantized types without integer kernels."""
+
+
+def _wide(view: GraphView, node: NodeInfo) -> tuple[str, ...]:
+    """The types without integer kernels that a node between quantizers reads."""
+    if node.op in QUANTIZE_OPS or node.op in DEQUANTIZE_OPS:
+        return ()
+    sources = [dequantizer(view, name) for name in node.inputs if name]
+    kinds = (_held(view, source) for source in sources if source is not None)
+    return tuple(kind for kind in kinds if kind in _WIDE)
+
+
+def _held(view: GraphView, source: NodeInfo) -> str:
+    """The type that a weight is stored in, or that an activation is quantized to."""
+    maker = view.producer(source.input(0))
+    stored = maker.input(0) if maker is not None and maker.op == "Cast" else source.input(0)
+    zero = source.input(2)
+    name = stored if view.is_constant(stored) else zero
+    return (view.tensors[name].dtype or "") if name else ""
 
 
 _NEVER = QUANTIZE_OPS | DEQUANTIZE_OPS | INTEGER_COMPUTE_OPS | _BETWEEN | {"Identity", "Relu", "Clip"}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quantcli.core.dtypes import FLOAT8E4M3FN
 from quantcli.evaluate.structure import DEQUANTIZE_OPS
 from quantcli.graph.view import GraphView, NodeInfo
 
@@ -32,7 +33,7 @@ class FoundWeight:
 
     Attributes:
         values: Dequantized, float64, in the layout of the node that holds it.
-        scale: Broadcastable to ``values``; None for a weight in float.
+        scale: Distance between codes, broadcastable to ``values``; None for a weight in float.
         dtype: Its stored type.
         granularity: "per-tensor", "per-channel" or "per-block"; "" in float.
         scaled: False for an integer weight whose scale is not at hand; then ``values`` are in steps.
@@ -58,12 +59,16 @@ def constant_value(view: GraphView, name: str) -> np.ndarray | None:
     return None
 
 
+_WIDENED = frozenset({"int2", "uint2", "int4", "uint4", "int8", "uint8"})
+"""Types that a Cast widens in front of DequantizeLinear."""
+
+
 def _behind_cast(view: GraphView, name: str) -> str:
-    """The int4 or uint4 constant that a Cast widens to ``name``; ``name`` itself where there is none."""
+    """The constant that a Cast widens to integers ``name``; ``name`` itself where there is none."""
     node = view.producer(name)
     if node is None or node.op != "Cast" or not view.is_constant(node.input(0)):
         return name
-    return node.input(0) if view.tensors[node.input(0)].dtype in {"int4", "uint4"} else name
+    return node.input(0) if view.tensors[node.input(0)].dtype in _WIDENED else name
 
 
 def weight_slot(view: GraphView, node: NodeInfo) -> int | None:
@@ -221,10 +226,13 @@ def _dequantized(view: GraphView, weight: str, scale: str, zero: str, axis: int,
     offset = 0.0 if z is None else _broadcast(z.astype(np.float64), q.shape, axis, block)
     if step is None or offset is None:
         return None
+    values = (q.astype(np.float64) - offset) * step
     weight = _behind_cast(view, weight)
+    if _dtype(view, weight, q) == FLOAT8E4M3FN.name and FLOAT8E4M3FN.format is not None:
+        step = step * FLOAT8E4M3FN.format.steps(q.astype(np.float32))
     granularity = "per-tensor" if s.size == 1 else "per-block" if block else "per-channel"
     return FoundWeight(
-        values=(q.astype(np.float64) - offset) * step,
+        values=values,
         scale=step,
         dtype=_dtype(view, weight, q),
         granularity=granularity,

@@ -74,10 +74,13 @@ class GraphEditor:
             name: Wanted name; a number is appended where it is taken.
             array: Any dtype of ONNX, any shape. It must not be changed afterwards: it is kept, not copied.
             dtype: numpy's name of a type narrower than ``array``'s ("int4" for int8 values), in which it is
-                stored packed; "" for the array's own.
+                stored packed, or of a float type whose numbers float32 values are; "" for the array's own.
         """
         unique = unique_name(name, self._taken_values)
-        return self._register(ir.tensor(array, dtype=dtype_from_name(dtype) if dtype else None, name=unique))
+        wanted = dtype_from_name(dtype) if dtype else None
+        if wanted is not None and wanted.is_floating_point():
+            array = array.astype(wanted.numpy())
+        return self._register(ir.tensor(array, dtype=wanted, name=unique))
 
     def add_lazy_initializer(self, name: str, dtype: str, shape: Sequence[int], compute: Compute) -> str:
         """Add a constant that is computed whenever it is read, and give the name that it got.

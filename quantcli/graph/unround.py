@@ -4,8 +4,9 @@ Both edits work on a model in its float form (``graph.float_form``):
 
 * without the rounding of activations: QuantizeLinear and DequantizeLinear of anything but constants become
   Identity, so that the values themselves go through, also through what moves integers between the two;
-  DynamicQuantizeLinear gives its input with scale 1 and zero point 0. A limit of the integers stays where it
-  stands for an operator: quantizers leave out a Relu or Clip whose limits are those of the integers.
+  DynamicQuantizeLinear gives its input with scale 1 and zero point 0. A limit of the integers (of their type, or
+  of the Clip behind their quantizer) stays where it stands for an operator: quantizers leave out a Relu or Clip
+  whose limits are those of the integers.
 * with other weights: constants in the place of what given inputs of nodes read.
 """
 
@@ -43,7 +44,7 @@ def without_activation_rounding(model: OnnxModel, limits: Sequence[float] = ()) 
             _pass_dynamic(editor, node)
         elif node.op in _QUANTIZE and node.outputs[0] in integers:
             _pass_static(editor, view, node, limits)
-        elif node.op in _DEQUANTIZE and node.input(0) in integers:
+        elif (node.op in _DEQUANTIZE or _narrows(view, node)) and node.input(0) in integers:
             editor.replace_node(node.name, "Identity", [node.input(0)])
     for name in sorted(integers):
         editor.set_value_type(name, "float32")
@@ -95,6 +96,12 @@ def _moves(view: GraphView, node: NodeInfo) -> bool:
     )  # fmt: skip
 
 
+def _narrows(view: GraphView, node: NodeInfo) -> bool:
+    """Whether ``node`` clips what a quantizer gives."""
+    maker = view.producer(node.input(0))
+    return node.op == "Clip" and maker is not None and maker.op in _QUANTIZE
+
+
 def _needed(view: GraphView, found: set[str]) -> set[str]:
     """Those of ``found`` that lead to an output of the graph as integers, and all on the way there."""
     needed = {name for name in found if view.tensors[name].is_output}
@@ -135,7 +142,11 @@ def _ends(view: GraphView, node: NodeInfo, limits: Sequence[float]) -> tuple[flo
     if scale.size != 1 or offset.size != 1 or offset.dtype.kind not in "iu":
         return None, None
     step, kind = float(scale.reshape(())), np.iinfo(offset.dtype)
-    low, high = (step * (float(end) - float(offset.reshape(()))) for end in (kind.min, kind.max))
+    codes = [float(kind.min), float(kind.max)]
+    readers = [use.node for use in view.uses(node.outputs[0])]
+    if len(readers) == 1 and _narrows(view, readers[0]) and all(map(view.is_constant, readers[0].inputs[1:3])):
+        codes = [float(view.constant(name).reshape(())) for name in readers[0].inputs[1:3]]
+    low, high = (step * (end - float(offset.reshape(()))) for end in codes)
     lower = next((bound for bound in (0.0, *limits) if abs(low - bound) <= step * (bound != 0.0)), None)
     upper = next((bound for bound in limits if abs(high - bound) <= step), None)
     return lower, upper

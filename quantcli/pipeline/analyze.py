@@ -21,7 +21,6 @@ from quantcli.graph.model_io import save_model
 from quantcli.graph.read_view import read_whole_view
 from quantcli.pipeline.analyze_types import AnalyzeOptions, AnalyzeRequest
 from quantcli.pipeline.carry_out import Made
-from quantcli.pipeline.convert import possible_recipe
 from quantcli.pipeline.diagnosis import Doctor
 from quantcli.pipeline.evaluation import Evaluation, open_evaluation
 from quantcli.pipeline.layer_gains import LayerGains, NodeGain
@@ -38,6 +37,7 @@ from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
 from quantcli.quantize.body_plans import layers_in_bodies
 from quantcli.quantize.recipe import node_selector
+from quantcli.quantize.widths import possible_recipe
 from quantcli.report.analysis import Analysis, ExcludeStep, LayerSensitivity
 from quantcli.report.schema import DataFacts
 from quantcli.runtime.profile import profile_nodes
@@ -71,7 +71,7 @@ def analyze(request: AnalyzeRequest, progress: Progress) -> Analysis:
     inputs = (asked.model, asked.calibration, *data_files(asked.data, asked.eval_data))
     check_outputs((request.output, *request.reports), request.overwrite, inputs=inputs)
     source = load_for_recipe(asked.model, asked.recipe, opset=asked.opset, threads=asked.run.threads)
-    asked = replace(asked, recipe=possible_recipe(asked.recipe, source))
+    asked = replace(asked, recipe=possible_recipe(asked.recipe, source.view.opset))
     evaluation = open_evaluation(source, asked.eval_data if asked.eval_data.specs else asked.data, asked.run)
     bench = open_bench(asked, source, TuneState(None, ""), progress)
     made = bench.first

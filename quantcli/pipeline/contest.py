@@ -28,6 +28,7 @@ from quantcli.pipeline.trial_fidelity import TrialFidelity, trial_fidelity
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.pipeline.workbench import Workbench, calibrated, equalized
 from quantcli.progress import Progress, SilentProgress
+from quantcli.quantize.widths import spoken
 from quantcli.runtime.session import Session, SessionSettings
 
 CLEARLY_BETTER_DB = 0.3
@@ -92,16 +93,16 @@ def best_of(bench: Workbench, request: ConvertRequest, effort: Effort, method: M
         notes = (*notes, "weights are rounded to nearest: nothing else was better on samples held out")
         chosen = replace(chosen, samples=())
     if choice.sqnr is not None and choice.sqnr < POOR_DB:
-        notes = (*notes, poor_note(choice.sqnr, request.model.name))
+        notes = (*notes, poor_note(choice.sqnr, request.model.name, spoken(request.recipe)))
     made = _made(replace(chosen, notes=notes), request, choice.alpha, effort, method, progress)
     return replace(made, facts=replace(made.facts, trial_sqnr=choice.sqnr))
 
 
-def poor_note(sqnr: float, model: str) -> str:
-    """That the result is hardly of use, and what to do."""
+def poor_note(sqnr: float, model: str, widths: str) -> str:
+    """That the result is hardly of use with ``widths`` ("8 bits"), and what to do."""
     return (
-        f"on samples held out the outputs reach {sqnr:.1f} dB only: 8 bits do not fit some tensors. Find them and "
-        f"leave them in float with: quantcli tune {model} --data SPEC --gate 'sqnr>=20', or with --target-sqnr 20"
+        f"on samples held out the outputs reach {sqnr:.1f} dB only: {widths} do not fit some tensors. Find them "
+        f"and leave them in float: quantcli tune {model} --data SPEC --gate 'sqnr>=20', or --target-sqnr 20"
     )
 
 

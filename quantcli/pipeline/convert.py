@@ -24,7 +24,7 @@ from quantcli.pipeline.placed import measured_placement, prepared_for, with_choi
 from quantcli.pipeline.placement_verdict import PlacementVerdict
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
 from quantcli.pipeline.samples import open_samples
-from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_float_model, runnable
+from quantcli.pipeline.source import FloatModel, load_float_model, runnable
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
 from quantcli.pipeline.workbench import equalized, open_workbench, stored_statistics
@@ -34,8 +34,8 @@ from quantcli.progress import Progress
 from quantcli.quantize.form import Form
 from quantcli.quantize.plan import Plan, plan_from_json
 from quantcli.quantize.planner import make_plan
-from quantcli.quantize.recipe import Recipe
 from quantcli.quantize.solve import Solution
+from quantcli.quantize.widths import opset_need, opset_need_of, possible_recipe
 
 QUICK_SAMPLES = 8
 """Calibration samples on which fidelity is shown when no others are given."""
@@ -63,18 +63,17 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
         request.model,
         request.recipe.target,
         opset=request.opset,
-        per_channel=request.recipe.per_channel,
-        weight_bits=_weight_bits(request.recipe, saved),
+        need=opset_need(request.recipe) if saved is None else opset_need_of(saved),
         threads=request.run.threads,
         choices=request.recipe.choices if saved is None else saved.choices,
     )
-    stated = replace(request, recipe=possible_recipe(request.recipe, source))
+    stated = replace(request, recipe=possible_recipe(request.recipe, source.view.opset))
     request = stated if saved is None else with_choices(stated, saved.choices)
     _check_mask(request, source)
     if request.dry_run:
         plan = make_plan(source.whole, request.recipe) if saved is None else _checked(request, saved, source.whole)
         _write_plan(request, plan)
-        return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
+        return ConvertResult(plan=plan, source_bytes=source.bytes, notes=(*source.notes, *plan.remarks))
     if request.eval_data.specs:
         # So that what does not fit is told before any work.
         open_samples(request.eval_data, source.inputs, source.path)
@@ -204,20 +203,6 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
     inputs = (request.model, request.calibration, request.plan, *data_files(request.data, request.eval_data))
     outputs = (request.plan_out,) if request.dry_run else (output, request.plan_out, *request.reports)
     check_outputs(outputs, request.overwrite, inputs=inputs)
-
-
-def possible_recipe(recipe: Recipe, source: FloatModel) -> Recipe:
-    """The recipe, with per-tensor weights where the opset has no others."""
-    if source.view.opset >= PER_CHANNEL_OPSET or not recipe.per_channel:
-        return recipe
-    return replace(recipe, per_channel=False)
-
-
-def _weight_bits(recipe: Recipe, saved: Plan | None) -> int:
-    """Bits of the narrowest weights, which decide which opset is needed."""
-    if saved is None:
-        return recipe.weight_dtype.bits
-    return min((layer.weight_spec.dtype.bits for layer in saved.layers), default=8)
 
 
 # Plan ---------------------------------------------------------------------------------------------------

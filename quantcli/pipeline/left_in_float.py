@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 
 from quantcli.calibration.estimators import parse_method
-from quantcli.core.affine import dequantize
 from quantcli.graph.model import OnnxModel
 from quantcli.pipeline.carry_out import Made, emit
 from quantcli.pipeline.types import ConvertRequest
@@ -44,8 +43,7 @@ def model_without(made: Made, request: ConvertRequest, nodes: Sequence[str]) -> 
             continue
         before, now = made.solution.tensors[layer.input], solved.tensors[layer.input]
         same = before.scale == now.scale and before.zero_point == now.zero_point
-        bias = None if old.bias is None or old.bias_params is None else dequantize(old.bias, old.bias_params)
-        layers[layer.node] = old if same else assemble(old.weight, old.weight_params, _flat(bias), now)
+        layers[layer.node] = old if same else assemble(old.weight, old.weight_params, _flat(old.bias_values), now)
     return emit(made.bench.source, plan, replace(solved, layers={**solved.layers, **layers}), request.format)
 
 

@@ -12,6 +12,7 @@ from quantcli.pipeline.source import FloatModel, load_for_recipe
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.progress import Progress
 from quantcli.quantize.choices import Choices
+from quantcli.quantize.widths import fuses
 
 
 def measured_placement(
@@ -21,7 +22,12 @@ def measured_placement(
     effort = EFFORTS[request.effort]
     wanted = request.placement == "measured" or (not request.placement and effort.placement)
     usual = request.recipe.target != MEASURED_TARGET or not request.data.specs
-    if not wanted or (usual and not request.placement):
+    # What runs in float anyway is placed as 8 bits are, so that its accuracy tells of kernels on integers.
+    if (
+        not wanted
+        or (usual and not request.placement)
+        or not fuses(request.recipe.activation_dtype, request.recipe.weight_dtype)
+    ):
         return None
     return choose_placement(
         request.model,

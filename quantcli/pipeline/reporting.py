@@ -89,7 +89,7 @@ def convert_report(
         threads=request.run.threads,
         progress=progress,
     )
-    notes = [*source.notes, *report.notes]
+    notes = [*source.notes, *plan.remarks, *report.notes]
     facts = report.data
     if dataset is not None and facts is not None:
         facts = dataclasses.replace(facts, fingerprint=dataset.fingerprint.hexdigest())
@@ -153,4 +153,5 @@ def kernel_facts(plan: Plan, kernels: KernelReport) -> KernelFacts:
             UnfusedNode(name=name, op=operators[name], code="F405", sentence=sentence)
             for name, sentence in kernels.unfused.items()
         ),
+        note="; ".join(remark for remark in plan.remarks if not kernels.expected),
     )

@@ -27,20 +27,16 @@ from quantcli.pipeline.large import LARGE_MODEL_BYTES, stated_inputs
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.recipe import Recipe
+from quantcli.quantize.widths import PER_CHANNEL_OPSET, PER_TENSOR_OPSET, OpsetNeed, opset_need
 from quantcli.runtime.session import Session, SessionSettings, runtime_version
 from quantcli.runtime.versions import newest_quantized_opset, runnable_versions
 
-PER_CHANNEL_OPSET = 13
-"""First ai.onnx version with per-channel QuantizeLinear and DequantizeLinear."""
-
-INT4_OPSET = 21
-"""First ai.onnx version with int4 tensors, and the Cast that unpacks them."""
-
-PER_TENSOR_OPSET = 10
-"""First ai.onnx version with QuantizeLinear and DequantizeLinear."""
-
 runnable = loadable
 """A model in a form that a session loads."""
+
+
+USUAL_NEED = OpsetNeed(opset=PER_CHANNEL_OPSET)
+"""Of 8 bits, with a scale per channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +80,7 @@ def load_float_model(
     target: str,
     *,
     opset: int | None = None,
-    per_channel: bool = True,
-    weight_bits: int = 8,
+    need: OpsetNeed = USUAL_NEED,
     threads: int = 1,
     choices: Choices | None = None,
     lowest: int | None = None,
@@ -96,8 +91,7 @@ def load_float_model(
         path: Model file.
         target: Name of the target that preparation serves.
         opset: Wanted ai.onnx version; None for the lowest that quantization needs.
-        per_channel: Whether weights are to have a scale per channel, which needs a newer opset.
-        weight_bits: Bits of the narrowest weights; less than 8 need a newer opset.
+        need: The lowest opset that has what is wanted.
         threads: For the runtime's check.
         choices: Of a plan or a recipe; those about preparation are applied. None for the static rules.
         lowest: ai.onnx version that the form needs, in place of what Q/DQ nodes of the target need.
@@ -127,19 +121,17 @@ def load_float_model(
             hint=f"ask for at most {newest}",
         )
     lowered = _lower(model, newest)
-    if opset is not None and weight_bits < 8 and opset < INT4_OPSET:
+    if opset is not None and need.cause and opset < need.opset:
         raise ModelError(
             "M303",
-            f"opset {opset} is asked for, but weights of {weight_bits} bits exist from opset {INT4_OPSET} on",
-            hint="leave --opset out, or --weight-bits at 8",
+            f"opset {opset} is asked for, but {need.cause} exist from opset {need.opset} on",
+            hint="leave --opset out, or the bits at 8",
         )
     if lowest is None:
-        of_weights = INT4_OPSET if weight_bits < 8 else PER_CHANNEL_OPSET if per_channel else PER_TENSOR_OPSET
-        lowest = max(TARGETS[target].opset, of_weights)
-    prepared, notes = _prepare(model, target, opset, lowest, choices or Choices())
-    if weight_bits < 8 and not TARGETS[target].fuses_qdq:
-        cause = "a runtime that does not fold it at load computes it at every run"
-        notes += (f"weights of {weight_bits} bits are widened to int8 by a Cast; {cause}",)
+        need = replace(need, opset=max(TARGETS[target].opset, need.opset))
+    else:
+        need = OpsetNeed(opset=lowest)
+    prepared, notes = _prepare(model, target, opset, need, choices or Choices())
     infer_shapes(prepared)
     _ask_runtime_for_types(prepared)
     return FloatModel(
@@ -177,8 +169,7 @@ def load_for_recipe(
         path,
         recipe.target,
         opset=opset,
-        per_channel=recipe.per_channel,
-        weight_bits=recipe.weight_dtype.bits,
+        need=opset_need(recipe),
         threads=threads,
         choices=choices or recipe.choices,
     )
@@ -190,9 +181,9 @@ def _evaluate(model: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
 
 def _prepare(
-    model: OnnxModel, target: str, opset: int | None, lowest: int, choices: Choices
+    model: OnnxModel, target: str, opset: int | None, need: OpsetNeed, choices: Choices
 ) -> tuple[OnnxModel, tuple[str, ...]]:
-    wanted = max(opset or 0, lowest)
+    wanted = max(opset or 0, need.opset)
     form = TARGETS[target]
     prepared = partial(
         prepare,
@@ -205,9 +196,9 @@ def _prepare(
     try:
         done = prepared(target_opset=wanted)
     except UnsupportedModelError as error:
-        if error.code == "M210" and lowest == INT4_OPSET and opset is None:
+        if error.code == "M210" and need.cause and opset is None:
             raise UnsupportedModelError(
-                "M210", f"{error.message}; weights of less than 8 bits need that", hint="leave --weight-bits at 8"
+                "M210", f"{error.message}; {need.cause} need that", hint="leave the bits at 8"
             ) from error
         if error.code != "M210" or opset is not None or model.opset < PER_TENSOR_OPSET:
             raise

@@ -23,13 +23,14 @@ from quantcli.graph.model import OnnxModel
 from quantcli.graph.view import GraphView
 from quantcli.pipeline.carry_out import emit
 from quantcli.pipeline.observation import observation
-from quantcli.pipeline.source import PER_CHANNEL_OPSET, FloatModel, load_for_recipe, runnable
+from quantcli.pipeline.source import FloatModel, load_for_recipe, runnable
 from quantcli.pipeline.workbench import observed_name
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.planner import make_plan, observed_tensors
 from quantcli.quantize.recipe import Recipe
 from quantcli.quantize.solve import solve
+from quantcli.quantize.widths import possible_recipe
 from quantcli.runtime.session import Session, SessionSettings
 
 _MINMAX = parse_method("minmax")
@@ -107,8 +108,7 @@ class TrialForms:
     def plan(self, choices: Choices) -> TrialPlan:
         """What would become of the model with ``choices``."""
         source = self._source(choices)
-        per_channel = self._recipe.per_channel and source.view.opset >= PER_CHANNEL_OPSET
-        recipe = replace(self._recipe, choices=choices, per_channel=per_channel)
+        recipe = possible_recipe(replace(self._recipe, choices=choices), source.view.opset)
         allowed = self._allowed
         known = None if allowed is None else _knows(source.whole, dict.fromkeys(allowed))
         return TrialPlan(source=source, recipe=recipe, plan=make_plan(source.whole, recipe, known))

@@ -14,7 +14,7 @@ from quantcli.data.fingerprint import Fingerprint
 from quantcli.errors import UsageError
 from quantcli.evaluate.gate_list import parse_gates
 from quantcli.evaluate.gate_syntax import Gate, require_measurable
-from quantcli.pipeline.convert import convert, possible_recipe
+from quantcli.pipeline.convert import convert
 from quantcli.pipeline.evaluation import Evaluation, open_evaluation
 from quantcli.pipeline.float_tensors import FloatTensorSearch, steering
 from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
@@ -28,6 +28,7 @@ from quantcli.pipeline.types import ConvertRequest, ConvertResult
 from quantcli.pipeline.workbench import open_workbench, stored_statistics
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
+from quantcli.quantize.widths import possible_recipe
 from quantcli.runtime.session import runtime_version
 
 
@@ -126,7 +127,7 @@ def search(
     check_gates(gates)
     asked = request.conversion
     source = load_for_recipe(asked.model, asked.recipe, opset=asked.opset, threads=asked.run.threads)
-    asked = replace(asked, recipe=possible_recipe(asked.recipe, source))
+    asked = replace(asked, recipe=possible_recipe(asked.recipe, source.view.opset))
     timed = any(gate.metric == "latency_ratio" for gate in gates) or request.options.minimize == "latency"
     evaluation = open_evaluation(
         source,

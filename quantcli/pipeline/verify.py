@@ -10,7 +10,8 @@ import numpy as np
 
 from quantcli.errors import OutputError, RuntimeFailure
 from quantcli.pipeline.source import FloatModel
-from quantcli.quantize.plan import Action, Plan
+from quantcli.quantize.plan import Plan
+from quantcli.quantize.widths import integer_kernels
 from quantcli.runtime.kernel_report import KernelReport
 from quantcli.runtime.kernels import kernel_report
 from quantcli.runtime.session import Session, SessionSettings
@@ -42,7 +43,7 @@ def verify(
         if sample is not None:
             check_values(session.run(sample), Session(source.path, settings).run(sample))
     check_outputs(session.output_names, source)
-    return kernel_report(model, expected_kernels(plan), settings)
+    return kernel_report(model, integer_kernels(plan), settings)
 
 
 @contextmanager
@@ -72,11 +73,6 @@ def check_outputs(stated: Sequence[str], source: FloatModel) -> None:
         raise OutputError(
             "O301", f"the quantized model has outputs {sorted(stated)}, not {sorted(source.view.outputs)}"
         )
-
-
-def expected_kernels(plan: Plan) -> dict[str, str]:
-    """Operators of the nodes that are to be integer kernels, by their names."""
-    return {node.name: node.op_type.rpartition(".")[2] for node in plan.nodes if node.action is Action.QUANTIZE}
 
 
 def check_values(found: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> None:

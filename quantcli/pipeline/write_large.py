@@ -19,8 +19,9 @@ from quantcli.graph.whole_view import whole_view
 from quantcli.pipeline.forms import Outcome
 from quantcli.pipeline.large import open_runner
 from quantcli.pipeline.source import FloatModel
-from quantcli.pipeline.verify import check_outputs, check_values, expected_kernels, must_hold
+from quantcli.pipeline.verify import check_outputs, check_values, must_hold
 from quantcli.quantize.plan import Plan
+from quantcli.quantize.widths import integer_kernels
 from quantcli.runtime.in_parts import InParts
 from quantcli.runtime.kernel_report import KernelReport
 from quantcli.runtime.kernels import kernel_report
@@ -62,7 +63,7 @@ def verify_in_parts(
     """
     model = load_named(path)
     settings = SessionSettings(threads=threads)
-    expected = expected_kernels(plan)
+    expected = integer_kernels(plan)
     structure = without_weights(model).model
     with must_hold():
         whole = Session(structure.to_bytes(), SessionSettings(threads=threads, optimization="disabled"))

@@ -1,8 +1,8 @@
 """QDQ emission: the plan and its parameters as QuantizeLinear/DequantizeLinear nodes.
 
-Decides nothing. Per quantized activation one QuantizeLinear and one DequantizeLinear; weights, biases and
-constant operands as integers behind a DequantizeLinear; looked-up tables as integers whose rows become floats;
-Relu and Clip that do nothing are removed.
+Decides nothing. Per quantized activation one QuantizeLinear and one DequantizeLinear, with a Clip between them
+where the type has less than 8 bits (see ``widths``); weights, biases and constant operands as integers behind a
+DequantizeLinear; looked-up tables as integers whose rows become floats; Relu and Clip that do nothing are removed.
 
 Bodies: constants are stored once, in the main graph. A value is quantized in the graph that makes it, so that a
 loop reads integers that were made once; it is dequantized in every body that reads it, since onnxruntime fuses
@@ -12,16 +12,20 @@ inside of one graph only (RAN: If and Loop bodies fuse with integers, scales and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from quantcli.core.dtypes import INT32, QType
+from quantcli.core.dtypes import INT32, QType, integer_type
 from quantcli.core.spec import QuantParams
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import GraphView, Use
 from quantcli.quantize.plan import LayerPlan, Plan, TensorPlan
 from quantcli.quantize.solve import Solution
 from quantcli.quantize.tables import TableWriter
+
+CONTRIB = "com.microsoft"
+"""Domain of onnxruntime's own operators."""
 
 
 class QdqEmitter:
@@ -38,9 +42,13 @@ class QdqEmitter:
         self.solution = solution
         self._params: dict[str, tuple[str, str]] = {}
         self._weights: dict[tuple[str, bytes, str], str] = {}
-        self._stored: dict[tuple[str, bytes], tuple[str, str, str]] = {}
+        self._stored: dict[tuple[str, bytes, QType], tuple[str, str, str]] = {}
         self._zeros: dict[tuple[str, tuple[int, ...]], str] = {}
         self._integer_inputs = frozenset(plan.integer_inputs)
+        self._limits: dict[str, tuple[str, str]] = {}
+        self._domain = CONTRIB if plan.contrib_qdq else ""
+        if plan.contrib_qdq:
+            editor.set_domain_version(CONTRIB, 1)
 
     def emit(self) -> None:
         """Write everything."""
@@ -60,9 +68,10 @@ class QdqEmitter:
         """Initializers of scale and zero point; one pair per sharing group."""
         if tensor.group not in self._params:
             found = self.solution.tensors[tensor.name]
+            name, dtype = f"{tensor.group}_zero_point", found.spec.dtype
             self._params[tensor.group] = (
                 self.editor.add_initializer(f"{tensor.group}_scale", found.scale),
-                self.editor.add_initializer(f"{tensor.group}_zero_point", found.zero_point),
+                self.editor.add_initializer(name, found.zero_point, dtype=dtype.name if dtype.floating else ""),
             )
         return self._params[tensor.group]
 
@@ -70,7 +79,27 @@ class QdqEmitter:
         """QuantizeLinear and DequantizeLinear behind a value."""
         quantized = self.editor.new_value_name(f"{tensor.name}_quantized")
         self.quantize(tensor, quantized)
+        if tensor.spec.dtype.bits < 8 and tensor.source != "passthrough":
+            quantized = self.clip(tensor, quantized)
         self.dequantize(tensor, quantized, self.readers(tensor))
+
+    def clip(self, tensor: TensorPlan, quantized: str) -> str:
+        """Clip of a value of 8 bits to the codes of a narrower type."""
+        dtype = tensor.spec.dtype
+        if dtype.name not in self._limits:
+            self._limits[dtype.name] = (
+                self.editor.add_initializer(f"{dtype.name}_smallest", np.array(dtype.qmin, dtype.storage)),
+                self.editor.add_initializer(f"{dtype.name}_largest", np.array(dtype.qmax, dtype.storage)),
+            )
+        clipped = self.editor.new_value_name(f"{tensor.name}_clipped")
+        self.editor.add_node(
+            "Clip",
+            [quantized, *self._limits[dtype.name]],
+            [clipped],
+            name=f"{tensor.name}_quantized_Clip",
+            scope=self.scope_of(tensor),
+        )
+        return clipped
 
     def scope_of(self, tensor: TensorPlan) -> str:
         """The body that makes a value."""
@@ -84,6 +113,7 @@ class QdqEmitter:
             [source, *self.params(tensor)],
             [quantized],
             name=f"{tensor.name}_QuantizeLinear",
+            domain=self._domain,
             scope=self.scope_of(tensor),
         )
 
@@ -96,6 +126,7 @@ class QdqEmitter:
                 [quantized, *self.params(tensor)],
                 [value],
                 name=f"{tensor.name}_DequantizeLinear",
+                domain=self._domain,
                 scope=scope,
             )
             here = [(use.node.name, use.index) for use in readings if use.scope == scope]
@@ -134,11 +165,14 @@ class QdqEmitter:
         """Integer weight and bias of a layer."""
         found = self.solution.layers[layer.node]
         scope = self.view.node_by_name[layer.node].scope
-        weight = self.dequantized_constant(layer.weight, found.weight, found.weight_params, scope)
+        weight = self.dequantized_constant(layer.weight, found.weight, found.weight_params, scope, held=layer.held)
         self.editor.set_input(layer.node, 1, weight)
-        if found.bias is None or found.bias_params is None:
+        if found.bias is None:
             return
-        bias = self.dequantized_constant(layer.bias_name, found.bias, found.bias_params, scope)
+        if found.bias_params is None:
+            bias = self.editor.add_initializer(f"{layer.bias_name}_vector", found.bias)
+        else:
+            bias = self.dequantized_constant(layer.bias_name, found.bias, found.bias_params, scope)
         if layer.bias_node:
             inputs = self.view.node_by_name[layer.bias_node].inputs
             self.editor.set_input(layer.bias_node, inputs.index(layer.bias), bias)
@@ -150,7 +184,7 @@ class QdqEmitter:
         constant = self.solution.constants[node, index]
         info = self.view.node_by_name[node]
         name = f"{info.inputs[index]}_{node}"
-        value = self.dequantized_constant(name, constant.values, constant.params, info.scope)
+        value = self.dequantized_constant(name, constant.values, _unpacked(constant.params), info.scope)
         self.editor.set_input(node, index, value)
 
     def lookups(self) -> None:
@@ -160,54 +194,56 @@ class QdqEmitter:
             found = self.solution.tables[table.node]
             writer.write(table, found.values, found.params)
 
-    def constant(self, name: str, values: np.ndarray, params: QuantParams) -> tuple[str, str, str]:
-        """Integers, scale and zero point of a constant; equal ones of one name are stored once."""
-        key = (name, _content(values, params))
+    def constant(
+        self, name: str, values: np.ndarray, params: QuantParams, held: QType | None = None
+    ) -> tuple[str, str, str]:
+        """Codes, read as ``held``, scale and zero point of a constant; equal ones of one name are stored once."""
+        read = held or params.spec.dtype
+        key = (name, _content(values, params), read)
         if key not in self._stored:
             self._stored[key] = (
-                self._integers_of(name, values, params.spec.dtype),
+                self._codes_of(name, values, params.spec.dtype, read),
                 self.editor.add_initializer(f"{name}_scale", params.scale),
-                self._zero_point(name, params),
+                self._zero_point(name, params, read),
             )
         return self._stored[key]
 
-    def _integers_of(self, name: str, values: np.ndarray, dtype: QType) -> str:
-        """Initializer of integers. Types of less than 8 bits are stored packed, with a Cast behind.
+    def _codes_of(self, name: str, values: np.ndarray, dtype: QType, held: QType) -> str:
+        """Initializer of codes, with a Cast behind where they are read as another type than they are stored in."""
+        stored = self.editor.add_initializer(f"{name}_quantized", values, dtype=_stored_name(values, dtype))
+        if dtype == held:
+            return stored
+        cast = self.editor.new_value_name(f"{name}_unpacked")
+        self.editor.add_cast(stored, held.name, cast, name=f"{name}_Cast")
+        return cast
 
-        onnxruntime has no kernel that computes on int4; it folds the Cast when it loads the model, so that a
-        layer runs on int8 as if it had been stored so. With DequantizeLinear of int4 it would run in float.
-        """
-        stored = values.dtype.name
-        if dtype.name == stored:
-            return self.editor.add_initializer(f"{name}_quantized", values)
-        packed = self.editor.add_initializer(f"{name}_quantized", values, dtype=dtype.name)
-        unpacked = self.editor.new_value_name(f"{name}_unpacked")
-        self.editor.add_cast(packed, stored, unpacked, name=f"{name}_Cast")
-        return unpacked
-
-    def _zero_point(self, name: str, params: QuantParams) -> str:
+    def _zero_point(self, name: str, params: QuantParams, dtype: QType) -> str:
         """Zero points of constants; those that are all 0 are stored once per type and length."""
-        zero = params.zero_point
+        zero = params.zero_point.astype(dtype.storage)
+        stored = _stored_name(zero, dtype)
         if zero.any():
-            return self.editor.add_initializer(f"{name}_zero_point", zero)
-        key = (zero.dtype.name, zero.shape)
+            return self.editor.add_initializer(f"{name}_zero_point", zero, dtype=stored)
+        key = (dtype.name, zero.shape)
         if key not in self._zeros:
             size = "x".join(map(str, zero.shape)) or "scalar"
-            self._zeros[key] = self.editor.add_initializer(f"zeros_{zero.dtype.name}_{size}", zero)
+            self._zeros[key] = self.editor.add_initializer(f"zeros_{dtype.name}_{size}", zero, dtype=stored)
         return self._zeros[key]
 
-    def dequantized_constant(self, name: str, values: np.ndarray, params: QuantParams, scope: str) -> str:
-        """DequantizeLinear of integers in a body; equal integers of one name are stored once."""
+    def dequantized_constant(
+        self, name: str, values: np.ndarray, params: QuantParams, scope: str, *, held: QType | None = None
+    ) -> str:
+        """DequantizeLinear of codes, read as ``held``, in a body; equal codes of one name are stored once."""
         key = (name, _content(values, params), scope)
         if key not in self._weights:
             value = self.editor.new_value_name(f"{name}_dequantized")
-            inputs = list(self.constant(name, values, params))
+            inputs = list(self.constant(name, values, params, held))
             self.editor.add_node(
                 "DequantizeLinear",
                 # int32 has no other zero point than 0, which is the default; Gemm fuses only if weights state it
                 inputs[:2] if params.spec.dtype is INT32 else inputs,
                 [value],
                 name=f"{name}_DequantizeLinear",
+                domain=self._domain,
                 attributes=None if params.spec.axis is None else {"axis": params.spec.axis},
                 scope=scope,
             )
@@ -217,3 +253,17 @@ class QdqEmitter:
 
 def _content(values: np.ndarray, params: QuantParams) -> bytes:
     return values.tobytes() + params.scale.tobytes() + params.zero_point.tobytes()
+
+
+def _stored_name(values: np.ndarray, dtype: QType) -> str:
+    """The type in which codes are stored, "" where it is that of ``values``."""
+    return "" if dtype.name == values.dtype.name else dtype.name
+
+
+def _unpacked(params: QuantParams) -> QuantParams:
+    """Parameters of a constant operand; of less than 8 bits it is held in 8, as activations are."""
+    dtype = params.spec.dtype
+    if dtype.bits >= 8:
+        return params
+    spec = replace(params.spec, dtype=integer_type(8, signed=dtype.signed))
+    return QuantParams(spec=spec, scale=params.scale, zero_point=params.zero_point)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quantcli.core.affine import dequantize
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import AttributeValue, GraphView, NodeInfo
 from quantcli.ops.spec import OpSpec, Trait
 from quantcli.ops.table import lookup
 from quantcli.ops.targets import TARGETS
-from quantcli.quantize.emit_qdq import QdqEmitter
+from quantcli.quantize.emit_qdq import CONTRIB, QdqEmitter
 from quantcli.quantize.plan import Action, LayerPlan, Plan, TensorPlan
 from quantcli.quantize.solve import Solution
-
-_CONTRIB = "com.microsoft"
 
 _INTEGER_MATMUL = "MatMulIntegerToFloat"
 
@@ -132,8 +129,8 @@ class QOperatorEmitter(QdqEmitter):
             if name:
                 self.editor.remove_node(name)
         domain, _, op_type = operator.rpartition(".")
-        if domain == _CONTRIB:
-            self.editor.set_domain_version(_CONTRIB, 1)
+        if domain == CONTRIB:
+            self.editor.set_domain_version(CONTRIB, 1)
         self.editor.add_node(
             op_type,
             inputs,
@@ -165,7 +162,7 @@ class QOperatorEmitter(QdqEmitter):
     def _spell_layer(self, node: NodeInfo, layer: LayerPlan) -> None:
         found = self.solution.layers[node.name]
         x, x_scale, x_zero = self._triple(layer.input)
-        w, w_scale, w_zero = self.constant(layer.weight, found.weight, found.weight_params)
+        w, w_scale, w_zero = self.constant(layer.weight, found.weight, found.weight_params, layer.held)
         bias = ""
         if found.bias is not None:
             bias = self.editor.add_initializer(f"{layer.bias_name}_quantized", found.bias)
@@ -189,10 +186,9 @@ class QOperatorEmitter(QdqEmitter):
     def _float_product(self, node: NodeInfo, layer: LayerPlan, inputs: list[str], value: str) -> None:
         """MatMul with a float result, and the quantizer behind it where the plan wants one."""
         found = self.solution.layers[node.name]
-        if found.bias is not None and found.bias_params is not None:
-            bias = dequantize(found.bias, found.bias_params)
-            inputs.append(self.editor.add_initializer(f"{layer.bias_name}_vector", bias))
-        self._replace(node, f"{_CONTRIB}.{_INTEGER_MATMUL}", inputs, [value], {})
+        if found.bias_values is not None:
+            inputs.append(self.editor.add_initializer(f"{layer.bias_name}_vector", found.bias_values))
+        self._replace(node, f"{CONTRIB}.{_INTEGER_MATMUL}", inputs, [value], {})
 
     def _spell_elementwise(self, node: NodeInfo, row: OpSpec) -> None:
         operator = row.qlinear[self._target.name]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from quantcli.core.dtypes import QTYPES
+from quantcli.core.dtypes import QTYPES, QType
 from quantcli.core.spec import QuantSpec
 from quantcli.errors import ConfigError
 from quantcli.ops.reasons import Reason
@@ -96,6 +96,7 @@ class LayerPlan:
         bias_node: The Add whose constant is the bias of a MatMul, "" elsewhere.
         output: Value after the bias.
         may_create_bias: Whether a layer without a bias may get one, because the operator has an input for it.
+        held: Type that DequantizeLinear of the weight reads, behind a Cast; None for the stored one.
     """
 
     node: str
@@ -106,6 +107,7 @@ class LayerPlan:
     bias_node: str = ""
     output: str = ""
     may_create_bias: bool = False
+    held: QType | None = None
 
     @property
     def bias_name(self) -> str:
@@ -200,6 +202,8 @@ class Plan:
         nearest: Whether weights are rounded to nearest, even where there are samples to round them against.
         choices: Which way was taken where there are several; those about preparation must be applied to the
             model before the plan is.
+        contrib_qdq: Whether QuantizeLinear and DequantizeLinear are those of com.microsoft.
+        remarks: What the target does with the plan, where that is not what one may expect.
     """
 
     target: str
@@ -215,6 +219,8 @@ class Plan:
     nearest: bool = False
     choices: Choices = field(default_factory=Choices)
     form: Form = Form.STATIC
+    contrib_qdq: bool = False
+    remarks: tuple[str, ...] = ()
     version: int = field(default=PLAN_VERSION)
 
     def node(self, name: str) -> NodePlan:
@@ -236,9 +242,9 @@ class Plan:
 
 
 def _plain(value: Any) -> Any:
-    """Types of this module as JSON types; an integer type is written by its name."""
+    """Types of this module as JSON types; a type of codes is written by its name."""
     if isinstance(value, dict):
-        if set(value) == {"name", "bits", "signed"}:
+        if set(value) == {"name", "bits", "signed", "format"}:
             return value["name"]
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -267,9 +273,7 @@ def plan_from_json(text: str) -> Plan:
             form=Form(raw["form"]),
             nodes=tuple(_node(item) for item in raw["nodes"]),
             tensors={name: _tensor(item) for name, item in raw["tensors"].items()},
-            layers=tuple(
-                LayerPlan(**{**item, "weight_spec": _spec(item["weight_spec"])}) for item in raw["layers"]
-            ),
+            layers=tuple(_layer(item) for item in raw["layers"]),
             activations=tuple(
                 FusedActivation(**{**item, "low": float(item["low"]), "high": float(item["high"])})
                 for item in raw["activations"]
@@ -281,6 +285,8 @@ def plan_from_json(text: str) -> Plan:
             equalization=float(raw["equalization"]),
             nearest=bool(raw["nearest"]),
             choices=Choices(**raw["choices"]),
+            contrib_qdq=bool(raw["contrib_qdq"]),
+            remarks=tuple(str(remark) for remark in raw["remarks"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(
@@ -292,6 +298,13 @@ def plan_from_json(text: str) -> Plan:
 
 def _spec(raw: Mapping[str, Any]) -> QuantSpec:
     return QuantSpec(**{**raw, "dtype": QTYPES[raw["dtype"]]})
+
+
+def _layer(raw: Mapping[str, Any]) -> LayerPlan:
+    held = raw["held"]
+    return LayerPlan(
+        **{**raw, "weight_spec": _spec(raw["weight_spec"]), "held": None if held is None else QTYPES[held]}
+    )
 
 
 def _node(raw: Mapping[str, Any]) -> NodePlan:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from quantcli.core.dtypes import INT8, QType
-from quantcli.core.spec import QuantSpec
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
 from quantcli.ops.spec import Kernel as KernelKind
@@ -19,7 +18,7 @@ from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.ops.targets import TARGETS, Target
 from quantcli.quantize.groups import SharingGroups
-from quantcli.quantize.kernels import Kernel, find_kernel, weight_spec
+from quantcli.quantize.kernels import Kernel, find_kernel
 from quantcli.quantize.placement import Placement
 from quantcli.quantize.plan import (
     Action,
@@ -32,6 +31,7 @@ from quantcli.quantize.plan import (
 )
 from quantcli.quantize.recipe import Recipe, select, select_tensors
 from quantcli.quantize.tables import find_table, read_in_float
+from quantcli.quantize.widths import activation_spec, held_as, layer_spec, remarks, table_spec
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 """Float layers whose weight onnxruntime quantizes by itself between DQ and Q (WeightBiasQuantization)."""
@@ -41,7 +41,7 @@ _PASSED_BY_QDQ = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Sl
 of a MaxPool stands in front of the layer behind it when weights are quantized."""
 
 _SMALLEST_PACKED = 512
-"""Weights of a layer below which 4 bits save no more than the Cast that unpacks them takes (100 to 250 bytes)."""
+"""Weights of a layer below which fewer bits save no more than the Cast behind them takes (100 to 250 bytes)."""
 
 
 def make_plan(view: GraphView, recipe: Recipe, known: Callable[[str], bool] | None = None) -> Plan:
@@ -97,13 +97,15 @@ class _Planner:
                 if kernel.activation is not None and self._activation_joins(placement, kernel)
             ),
             constants=tuple(
-                ConstantPlan(node=kernel.node.name, index=index, constant=name, spec=self._activation_spec())
+                ConstantPlan(node=kernel.node.name, index=index, constant=name, spec=activation_spec(self.recipe))
                 for kernel in kernels
                 for index, name in kernel.constants
             ),
             tables=tuple(self.tables.values()),
             integer_inputs=tuple((kernel.node.name, index) for kernel in kernels for index, _ in kernel.inputs),
             choices=self.recipe.choices,
+            contrib_qdq=self.recipe.contrib_qdq,
+            remarks=remarks(self.recipe, self.view.opset),
         )
 
     # Candidates -------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ class _Planner:
                 continue
             kernel: Kernel | TablePlan | Reason = find_kernel(self.view, node, self.target, self.recipe.choices)
             if isinstance(kernel, Reason) and kernel.code == "F208":
-                kernel = find_table(self.view, node)
+                kernel = find_table(self.view, node, table_spec(self.recipe))
             if isinstance(kernel, Reason):
                 self.reasons[node.name] = kernel
                 continue
@@ -196,9 +198,6 @@ class _Planner:
 
     # Tensors ----------------------------------------------------------------------------------------
 
-    def _activation_spec(self) -> QuantSpec:
-        return QuantSpec(dtype=self.recipe.activation_dtype, symmetric=self.recipe.symmetric)
-
     def _output_quantized(self, placement: Placement, kernel: Kernel) -> bool:
         """Whether Q/DQ follow the kernel."""
         if any(self.view.tensors[value].is_output for value in kernel.outputs):
@@ -230,7 +229,7 @@ class _Planner:
         return True
 
     def _tensors(self, placement: Placement, groups: SharingGroups) -> dict[str, TensorPlan]:
-        spec = self._activation_spec()
+        spec = activation_spec(self.recipe)
         found: dict[str, TensorPlan] = {}
         for value in self.view.values:
             maker = placement.maker(value)
@@ -247,11 +246,17 @@ class _Planner:
                 fixed_range=fixed,
                 integer_producer=self._integer_producer(placement, value),
             )
-        if self.target.guards_float:
-            for value in list(found):
-                if self._needs_guard(value, placement, found):
-                    found[value] = replace(found[value], guard=True)
+        for value in list(found):
+            if self._loses_activation(value) or (
+                self.target.guards_float and self._needs_guard(value, placement, found)
+            ):
+                found[value] = replace(found[value], guard=True)
         return found
+
+    def _loses_activation(self, value: str) -> bool:
+        """Whether the runtime would leave out, or not load, the Relu or Clip in front of the quantizer."""
+        maker = self.view.producer(value)
+        return self.recipe.activation_dtype.floating and maker is not None and maker.op in {"Relu", "Clip"}
 
     def _needs_guard(self, value: str, placement: Placement, found: dict[str, TensorPlan]) -> bool:
         """Whether the runtime would make integers of a float node between dequantized inputs and this value.
@@ -291,18 +296,21 @@ class _Planner:
     def _weight_dtype(self, kernel: Kernel) -> QType:
         """The recipe's type; 8 bits where the node that unpacks narrower ones would take what they save."""
         size = math.prod(dim for dim in self.view.tensors[kernel.weight].shape or () if isinstance(dim, int))
-        return self.recipe.weight_dtype if size >= _SMALLEST_PACKED else INT8
+        dtype = self.recipe.weight_dtype
+        return INT8 if dtype.bits < 8 and size < _SMALLEST_PACKED else dtype
 
     # Layers -----------------------------------------------------------------------------------------
 
     def _layer(self, kernel: Kernel) -> LayerPlan:
+        dtype = self._weight_dtype(kernel)
         return LayerPlan(
             node=kernel.node.name,
             input=kernel.inputs[0][1],
             weight=kernel.weight,
-            weight_spec=weight_spec(kernel, self._weight_dtype(kernel), per_channel=self.recipe.per_channel),
+            weight_spec=layer_spec(self.recipe, dtype, kernel.weight_axis),
             bias=kernel.bias,
             bias_node=kernel.bias_node.name if kernel.bias_node is not None else "",
             output=kernel.raw_output,
             may_create_bias=not kernel.bias and kernel.node.op_type in _WEIGHTED,
+            held=held_as(self.recipe, self.target, kernel.node.op_type, dtype, self.view.opset),
         )

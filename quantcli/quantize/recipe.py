@@ -33,8 +33,8 @@ class Recipe:
         target: Name of the target.
         form: What is quantized when.
         float_type: Of the form "float": "float16" or "bfloat16"; "" for the others.
-        activation_dtype: Integer type of activations.
-        weight_dtype: Integer type of weights.
+        activation_dtype: Type of activations' codes.
+        weight_dtype: Type of weights' codes.
         symmetric: Whether activations have a fixed zero point.
         per_channel: Whether weights have a scale per output channel.
         weight_symmetric: Whether the zero points of weights are fixed.
@@ -74,8 +74,8 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """What files are named after: "int8", "int4", "float16"."""
-        return self.float_type or f"int{self.weight_dtype.bits}"
+        """What files are named after: "int8", "int4", "fp8", "float16"."""
+        return self.float_type or ("fp8" if self.weight_dtype.floating else f"int{self.weight_dtype.bits}")
 
     @property
     def excluded_nodes(self) -> tuple[str, ...]:

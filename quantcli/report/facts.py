@@ -186,9 +186,13 @@ class UnfusedNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelFacts:
-    """What the runtime really executes: integer kernels by operator, and what did not fuse."""
+    """What the runtime really executes: integer kernels by operator, and what did not fuse.
+
+    ``note`` says of which types there are no integer kernels at all; nodes of these are not among ``unfused``.
+    """
 
     runtime: str
     integer: tuple[OpCount, ...]
     float_compute: tuple[OpCount, ...]
     unfused: tuple[UnfusedNode, ...]
+    note: str = ""

@@ -66,6 +66,7 @@ def _kernels(report: Report) -> Iterator[Table]:
         "Compute kernels in float",
         ["Kernel|", "Nodes"],
         [[cell.name(item.op), cell.count(item.count)] for item in report.kernels.float_compute],
+        note=fmt.name(report.kernels.note, 300),
     )
     yield table(
         "unfused",

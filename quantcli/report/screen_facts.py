@@ -45,6 +45,8 @@ def _files(report: Report) -> Iterator[tuple[str, str]]:
         counts = ", ".join(f"{item.count} {fmt.name(item.op)}" for item in report.kernels.integer[:6]) or "none"
         left = fmt.plural(len(report.kernels.unfused), "quantized node")
         yield "kernels", f"{counts}; {left} not fused"
+        if report.kernels.note:
+            yield "", report.kernels.note
     if report.weights is not None and report.weights.layers:
         worst = report.weights.layers[0]
         matched = f"{report.weights.matched} of {report.weights.weights} matched"
