@@ -15,10 +15,11 @@ from quantcli.data.base import InputSpec, Sample
 from quantcli.data.spec import parse_data_spec
 from quantcli.data.synthetic import open_random, symbol_values
 from quantcli.errors import RuntimeFailure
+from quantcli.pipeline.large import Runner, open_runner
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import ConvertRequest
-from quantcli.runtime.session import Session, SessionSettings
+from quantcli.runtime.session import SessionSettings
 
 LENGTHS = (16, 1, 64, 224)
 """Lengths of dimensions that are not fixed: tokens or frames, single steps, the sizes of images."""
@@ -52,10 +53,10 @@ def trial_feed(source: FloatModel, request: ConvertRequest) -> TrialFeed:
             first = next(iter(open_samples(replace(options, samples=1), source.inputs, source.path)), None)
             if first is not None:
                 return TrialFeed(sample=first)
-    session: Session | None = None
+    runner: Runner | None = None
     for sample in _made_up(source, request):
-        session = session or Session(source.path, SessionSettings(threads=request.run.threads))
-        if _runs(session, sample):
+        runner = runner or open_runner(source.path, SessionSettings(threads=request.run.threads))
+        if _runs(runner, sample):
             return TrialFeed(sample=sample)
     return TrialFeed(notes=(_NOT_RUN,))
 
@@ -83,9 +84,9 @@ def _fixed(entry: InputSpec, shape: tuple[int, ...] | None, known: dict[str, int
     return replace(entry, shape=shape)
 
 
-def _runs(session: Session, sample: Sample) -> bool:
+def _runs(runner: Runner, sample: Sample) -> bool:
     try:
-        session.run(sample)
+        runner.run(sample)
     except RuntimeFailure:
         return False
     return True
