@@ -43,7 +43,7 @@ def staged_files(targets: Sequence[Path], *, overwrite: bool, durable: bool = Tr
         with ExitStack() as stack:
             for folder in folders.values():
                 folder.mkdir(mode=0o700)
-            files = [stack.enter_context(_create(path)) for path in temporaries]
+            files: list[BinaryIO] = [stack.enter_context(path.open("xb")) for path in temporaries]
             yield files
             for file in files:
                 file.flush()
@@ -98,9 +98,3 @@ def _check_target(target: Path, overwrite: bool) -> None:
 def _sibling(target: Path) -> Path:
     """A name beside ``target`` that nothing has yet; on the same file system, so that renames are atomic."""
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-
-
-def _create(path: Path) -> BinaryIO:
-    """A new file, readable and writable as the umask says (``tempfile`` would make it private)."""
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "wb")

@@ -11,7 +11,7 @@ from quantcli.errors import OutputError
 from quantcli.graph import streaming
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
-from quantcli.graph.model_io import load_model_bytes, save_model
+from quantcli.graph.model_io import load_model, load_model_bytes, save_model
 
 WEIGHTS = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
 
@@ -104,3 +104,27 @@ def test_a_failure_between_two_weights_leaves_nothing_behind(
         "m.onnx": b"old model",
         "m.onnx.data": b"old data",
     }
+
+
+@pytest.mark.parametrize("threshold", [None, 0], ids=["inline", "external"])
+def test_a_model_is_whole_when_it_is_checked_and_appears_afterwards(tmp_path: Path, threshold: int | None) -> None:
+    made, target = full(), tmp_path / "m.onnx"
+    seen: list[bool] = []
+
+    def check(path: Path) -> None:
+        found = load_model(path)
+        np.testing.assert_array_equal(found.view().constant("w"), WEIGHTS)
+        seen.append(target.exists())
+
+    save_model(made, target, external_threshold_bytes=threshold, check=check)
+    assert seen == [False]
+    np.testing.assert_array_equal(load_model(target).view().constant("w"), WEIGHTS)
+
+
+def test_a_model_that_does_not_pass_its_check_does_not_appear(tmp_path: Path) -> None:
+    def check(path: Path) -> None:
+        raise OutputError("O301", "it does not hold")
+
+    with pytest.raises(OutputError, match="it does not hold"):
+        save_model(full(), tmp_path / "m.onnx", external_threshold_bytes=0, check=check)
+    assert list(tmp_path.iterdir()) == []
