@@ -42,7 +42,12 @@ def is_large(path: Path) -> bool:
     Raises:
         ModelError: The file or its external data are unreadable.
     """
-    return model_size(path) > LARGE_MODEL_BYTES
+    return is_large_size(model_size(path))
+
+
+def is_large_size(size: int) -> bool:
+    """Whether so many bytes are beyond ``LARGE_MODEL_BYTES``."""
+    return size > LARGE_MODEL_BYTES
 
 
 def stated_inputs(model: OnnxModel, path: Path, *, threads: int) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:

@@ -23,7 +23,7 @@ from quantcli.graph.view import GraphView
 from quantcli.graph.weightless import without_weights
 from quantcli.graph.whole_view import whole_view
 from quantcli.ops.targets import TARGETS
-from quantcli.pipeline.large import LARGE_MODEL_BYTES, stated_inputs
+from quantcli.pipeline.large import is_large_size, stated_inputs
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.recipe import Recipe
@@ -72,7 +72,7 @@ class FloatModel:
     @property
     def large(self) -> bool:
         """Whether its weights are never all in memory, if it can be helped."""
-        return self.bytes > LARGE_MODEL_BYTES
+        return is_large_size(self.bytes)
 
 
 def load_float_model(

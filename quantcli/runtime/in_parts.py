@@ -32,14 +32,14 @@ class InParts:
     Args:
         model: Every node of its main graph has a name of its own; values that pass from part to part are arrays.
         settings: Of the sessions.
-        part_bytes: Weights of a part.
+        part_bytes: Weights of a part; None for ``PART_BYTES``.
 
     Raises:
         ModelError: The graph has a cycle (M102).
     """
 
-    def __init__(self, model: OnnxModel, settings: SessionSettings, *, part_bytes: int = PART_BYTES) -> None:
-        self._parts = Parts(model, part_bytes)
+    def __init__(self, model: OnnxModel, settings: SessionSettings, *, part_bytes: int | None = None) -> None:
+        self._parts = Parts(model, PART_BYTES if part_bytes is None else part_bytes)
         self._settings = settings
         self._view = model.view()
 
