@@ -7,6 +7,7 @@ the runtime checks the graph of a large model without its weights, and runs the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -73,10 +74,15 @@ def stated_inputs(model: OnnxModel, path: Path, *, threads: int) -> tuple[tuple[
 
 
 def open_runner(path: Path, settings: SessionSettings) -> Runner:
-    """What runs the model in ``path``: a session, or one part after the other where it is large.
+    """What runs the model in ``path`` a few times: a session, or one part after the other where it is large.
+
+    Weights of parts stay as they are stored, which is slower and takes half the memory.
 
     Raises:
         ModelError: The file is unreadable.
         RuntimeFailure: R101, onnxruntime does not load it.
     """
-    return InParts(load_named(path), settings) if is_large(path) else Session(path, settings)
+    if not is_large(path):
+        return Session(path, settings)
+    config = {**settings.config, "session.disable_prepacking": "1"}
+    return InParts(load_named(path), replace(settings, config=config))

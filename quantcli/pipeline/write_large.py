@@ -79,13 +79,8 @@ def verify_in_parts(
 
     with must_hold():
         outputs = InParts(model, settings).run(sample, seen)
-        check_values(outputs, open_runner(source.path, _without_copies(settings)).run(sample))
+        check_values(outputs, open_runner(source.path, settings).run(sample))
     return _joined(found, left)
-
-
-def _without_copies(settings: SessionSettings) -> SessionSettings:
-    """Settings for a single run: weights stay as they are stored, which is slower and takes half the memory."""
-    return SessionSettings(threads=settings.threads, config={"session.disable_prepacking": "1"})
 
 
 def _joined(reports: Iterable[KernelReport], left: Mapping[str, str]) -> KernelReport:

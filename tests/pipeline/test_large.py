@@ -94,7 +94,9 @@ def test_a_large_model_runs_part_by_part_and_gives_the_same(path: Path) -> None:
     settings = SessionSettings(optimization="disabled")
     runner = open_runner(path, settings)
     assert not isinstance(runner, Session)
-    np.testing.assert_array_equal(runner.run({"x": X})["y"], Session(path, settings).run({"x": X})["y"])
+    expected = Session(path, settings).run({"x": X})["y"]
+    rounding = 3 * 192 * np.finfo(np.float32).eps * np.abs(expected).max()  # other kernels add in another order
+    np.testing.assert_allclose(runner.run({"x": X})["y"], expected, rtol=0, atol=rounding)
 
 
 def outcome(path: Path, factor: float) -> Outcome:
