@@ -5,6 +5,8 @@ A body that captures a value goes on reading the same value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
@@ -38,15 +40,20 @@ def unique_name(graph: ir.Graph, base: str) -> str:
     return name
 
 
-def make_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    """A new initializer with exactly this name, which must be free."""
-    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+def make_initializer(graph: ir.Graph, name: str, array: np.ndarray | ir.LazyTensor) -> ir.Value:
+    """A new initializer with exactly this name, which must be free; lazy values stay lazy."""
+    tensor: ir.TensorProtocol
+    if isinstance(array, ir.LazyTensor):
+        tensor = ir.LazyTensor(array.raw, array.dtype, array.shape, name=name)
+    else:
+        tensor = ir.tensor(np.asarray(array, order="C"), name=name)
+    shape = ir.Shape(tensor.shape.numpy())
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
     graph.register_initializer(value)
     return value
 
 
-def replace_by_constant(node: ir.Node, graph: ir.Graph, arrays: list[np.ndarray]) -> None:
+def replace_by_constant(node: ir.Node, graph: ir.Graph, arrays: Sequence[np.ndarray | ir.LazyTensor]) -> None:
     """Put initializers with the same names in the place of a node's outputs, and remove the node."""
     for output, array in zip(node.outputs, arrays, strict=True):
         if not output.name:

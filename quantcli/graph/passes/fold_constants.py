@@ -13,7 +13,7 @@ the nodes that read their values. In bodies it is the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -21,6 +21,7 @@ import onnx
 import onnx_ir as ir
 
 from quantcli.errors import RuntimeFailure
+from quantcli.graph.computed import computed_tensor
 from quantcli.graph.metadata import absorbed_names, add_absorbed
 from quantcli.graph.passes.constants import array_of, is_constant, replace_by_constant
 from quantcli.graph.traverse import bodies, nested_graphs
@@ -30,6 +31,9 @@ Evaluate = Callable[[bytes, Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 GROWTH: Final = 64 * 1024
 """Bytes that a folded value may be larger than its inputs."""
+
+LAZY_BYTES: Final = 16 * 2**20
+"""Values from here on that are made of external data are not kept in memory."""
 
 _EVALUATION_IR = 8
 
@@ -58,7 +62,7 @@ def _fold(graph: ir.Graph, model: ir.Model, evaluate: Evaluate) -> None:
             replace_by_constant(node, graph, arrays)
 
 
-def _values(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> list[np.ndarray] | None:
+def _values(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> Sequence[np.ndarray | ir.LazyTensor] | None:
     """The outputs of ``node``, None where they are not constant or are not to be folded."""
     shape = _fixed_shape(node)
     if shape is not None:
@@ -89,7 +93,7 @@ def _fixed_shape(node: ir.Node) -> np.ndarray | None:
     return np.array(chosen, dtype=np.int64)
 
 
-def _computed(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> list[np.ndarray] | None:
+def _computed(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> Sequence[np.ndarray | ir.LazyTensor] | None:
     limit = GROWTH + sum(value.const_value.nbytes for value in set(node.inputs) if value and value.const_value)
     if sum(_known_bytes(output) for output in node.outputs) > limit:
         return None
@@ -97,14 +101,38 @@ def _computed(model: ir.Model, node: ir.Node, evaluate: Evaluate) -> list[np.nda
     feeds = {name: array for name, array in arrays.items() if array is not None}
     if not all(_is_plain(array) for array in feeds.values()):
         return None
+    single = _single_node(model, node, feeds)
     try:
-        found = evaluate(_single_node(model, node, feeds), feeds)
+        found = evaluate(single, feeds)
     except RuntimeFailure:
         return None  # what the runtime cannot run alone stays as it was, and is judged with the whole model
     results = [found[str(output.name)] if output.name else np.empty(0) for output in node.outputs]
     if not all(_is_plain(result) for result in results) or sum(result.nbytes for result in results) > limit:
         return None
-    return results
+    tensors = {str(value.name): value.const_value for value in node.inputs if value is not None}
+    if not any(isinstance(tensor, ir.LazyTensor) for tensor in tensors.values()):
+        return results
+    return [
+        result if result.nbytes < LAZY_BYTES else _on_demand(single, tensors, evaluate, str(output.name), result)
+        for output, result in zip(node.outputs, results, strict=True)
+    ]
+
+
+def _on_demand(
+    single: bytes,
+    tensors: Mapping[str, ir.TensorProtocol | None],
+    evaluate: Evaluate,
+    name: str,
+    result: np.ndarray,
+) -> ir.LazyTensor:
+    """The result ``name`` of a node, computed anew at each reading, so that what it is made of stays on disk."""
+
+    def compute() -> np.ndarray:
+        return evaluate(single, {key: tensor.numpy() for key, tensor in tensors.items() if tensor is not None})[
+            name
+        ]
+
+    return computed_tensor(name, result.dtype.name, result.shape, compute)
 
 
 def _known_bytes(value: ir.Value) -> int:

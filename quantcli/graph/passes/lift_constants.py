@@ -34,12 +34,14 @@ def lift_constants(model: ir.Model) -> tuple[str, ...]:
     return ()
 
 
-def _value(node: ir.Node) -> np.ndarray | None:
+def _value(node: ir.Node) -> np.ndarray | ir.LazyTensor | None:
     for name, attribute in node.attributes.items():
         if attribute.is_ref():
             return None
         if name == "value":
             tensor = attribute.as_tensor()
+            if isinstance(tensor, ir.LazyTensor):
+                return tensor  # of external data, which stay on disk
             return None if tensor.dtype == ir.DataType.STRING else tensor.numpy()
         if name in _KINDS:
             return np.asarray(attribute.value, dtype=_KINDS[name])
