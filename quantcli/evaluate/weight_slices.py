@@ -16,8 +16,8 @@ from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, fin
 from quantcli.evaluate.structure import DEQUANTIZE_OPS
 from quantcli.graph.view import GraphView, NodeInfo
 
-SLICE_ELEMENTS = 2**22
-"""Elements of a slice: 32 MB in float64."""
+SLICE_ELEMENTS = 2**20
+"""Elements of a slice: 8 MB in float64."""
 
 Slice = tuple[np.ndarray, FoundWeight]
 """The original's weight and the other one, as it is found."""

@@ -174,7 +174,9 @@ def _slice_error(
     if values.shape != reference.shape or not np.isfinite(reference).all():
         return None
     plain = _sums(reference, values, scale, rescaled=False)
-    if weight.size >= _SEARCHED_ELEMENTS and plain.steps <= plain.elements * _ROUNDED_STEP**2:
+    whole = constant_value(original, node.input(slot))
+    large = whole is not None and whole.size >= _SEARCHED_ELEMENTS
+    if large and plain.steps <= plain.elements * _ROUNDED_STEP**2:
         return plain
     layout = WeightLayout(node, reference.shape, slot)
     factors = layout.factors(reference, values)
