@@ -73,12 +73,12 @@ def _tensor(content: mmap.mmap, begin: int, stop: int, location: str) -> bytes:
     """A tensor whose ``raw_data`` is a reference; as it is where it has none, or refers to a file already."""
     fields = list(_fields(content, begin, stop))
     raw = [field for field in fields if field[0] == _RAW_DATA]
-    if len(raw) != 1 or any(field[0] == _DATA_LOCATION for field in fields):
+    stated = [_read_varint(content, value, end)[0] for number, _, value, end in fields if number == _DATA_LOCATION]
+    if len(raw) != 1 or TensorProto.EXTERNAL in stated:
         return content[begin:stop]
     _, _, offset, end = raw[0]
-    kept = b"".join(
-        content[start:to] for number, start, _, to in fields if number not in (_RAW_DATA, _EXTERNAL_DATA)
-    )
+    replaced = (_RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION)
+    kept = b"".join(content[start:to] for number, start, _, to in fields if number not in replaced)
     reference = TensorProto(data_location=TensorProto.EXTERNAL)
     for key, entry in (("location", location), ("offset", offset), ("length", end - offset)):
         reference.external_data.add(key=key, value=str(entry))

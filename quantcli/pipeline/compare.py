@@ -19,6 +19,7 @@ from quantcli.evaluate.tensors import TensorOptions
 from quantcli.graph.metadata import provenance
 from quantcli.graph.model_io import load_model
 from quantcli.pipeline.baseline import read_baseline
+from quantcli.pipeline.large import is_large, stated_inputs
 from quantcli.pipeline.metrics import open_metrics, truth_files
 from quantcli.pipeline.reporting import check_report_forms, write_reports
 from quantcli.pipeline.samples import WatchedSamples, links_of, open_samples
@@ -26,8 +27,12 @@ from quantcli.pipeline.types import CompareRequest, RunOptions
 from quantcli.pipeline.writing import check_outputs, data_files
 from quantcli.progress import Progress
 from quantcli.report.schema import Report
-from quantcli.runtime.session import Session, SessionSettings
 from quantcli.runtime.versions import runnable_versions
+
+_NOT_SEARCHED = (
+    "the model is large, so its layers were not searched for faults; --tensor-samples does it, in memory of a "
+    "multiple of its size"
+)
 
 
 def compare(request: CompareRequest, progress: Progress) -> Report:
@@ -72,6 +77,8 @@ def compare(request: CompareRequest, progress: Progress) -> Report:
     )
     if dataset is not None:
         report = _with_fingerprint(report, dataset.fingerprint.hexdigest(), request.quantized)
+    if _too_large(request):
+        report = dataclasses.replace(report, notes=(*report.notes, _NOT_SEARCHED))
     if earlier is not None:
         report = hold_against(report, earlier)
     write_reports(report, request.reports, overwrite=request.overwrite)
@@ -85,8 +92,13 @@ def _checks(request: CompareRequest) -> CheckOptions | None:
     return CheckOptions(samples=0, emulated=0, kernels=False, memory=True) if request.memory else None
 
 
+def _too_large(request: CompareRequest) -> bool:
+    """Whether looking at every tensor takes more memory and time than is spent unasked."""
+    return request.tensors and not request.tensor_samples and is_large(request.original)
+
+
 def _tensor_options(request: CompareRequest) -> TensorOptions | None:
-    if not request.tensors:
+    if not request.tensors or _too_large(request):
         return None
     usual = TensorOptions()
     return TensorOptions(
@@ -109,12 +121,11 @@ def model_inputs(path: Path, run: RunOptions) -> tuple[InputSpec, ...]:
     Raises:
         RuntimeFailure: R101, naming the file.
     """
-    load_model(path, limits=runnable_versions())  # its refusals are clearer than the runtime's
+    model = load_model(path, limits=runnable_versions())  # its refusals are clearer than the runtime's
     try:
-        session = Session(path, SessionSettings(threads=run.threads))
+        return stated_inputs(model, path, threads=run.threads)[0]
     except RuntimeFailure as error:
         raise RuntimeFailure(error.code, f"'{path.name}': {error.message}", hint=error.hint) from error
-    return tuple(InputSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in session.inputs)
 
 
 def _labels(request: CompareRequest, dataset: WatchedSamples | None) -> np.ndarray:
