@@ -1,0 +1,321 @@
+"""How far the outputs of a quantized model can be from those of its float model: a bound that is computed.
+
+The model is walked in QDQ form without optimizations. Every float value v^ of it has a radius e >= |v^ - v| around
+the value v that the same place has in the float model:
+
+* graph inputs and float constants: 0.
+* DequantizeLinear of a constant: s / 2, rounding to the nearest, with the scale of the channel or block.
+* QuantizeLinear to DequantizeLinear of an activation: e + 2 s. Half a step of rounding, half where the zero point
+  moved the grid, and one where an integer kernel rounds another way. The step is held against the range of the
+  float values of its sharing group: s <= (max - min) / (levels - 1).
+* DynamicQuantizeLinear: e + 2 s, with the step that the run had.
+* bilinear (Conv, ConvTranspose, MatMul, Gemm, Mul): f(|a|, e_b) + f(e_a, |b|) + f(e_a, e_b) + e_bias.
+* sums (Add, Sum, Mean, ReduceSum, ReduceMean, AveragePool, GlobalAveragePool, CumSum): the operator on radii; Sub:
+  the sum of radii; Div by an exact value: e / |b|.
+* nondecreasing in all operands (Relu, Clip, MaxPool, Max, Sigmoid, Tanh and the like):
+  max(f(v^ + e) - f(v^), f(v^) - f(v^ - e)).
+* moves (Reshape, Transpose, Slice, Gather, Concat, Where, Pad and the like): the operator on radii.
+* Lipschitz with constant L (Abs, Neg, Sin, Cos, Gelu, Mish, HardSwish, Swish): L e.
+* Softmax: half of the largest radius along the axis (row sums of the Jacobian are 2 p (1 - p) <= 1/2); LogSoftmax:
+  twice.
+* anything else that reads a radius other than 0: no bound.
+
+This is interval arithmetic (Moore, Interval Analysis, 1966) around a run of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper
+
+Arrays = Mapping[str, np.ndarray]
+
+BILINEAR = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Mul"}
+SUMS = {"Add", "Sum", "Mean", "ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool", "CumSum"}
+NONDECREASING = {
+    "Relu", "Clip", "MaxPool", "GlobalMaxPool", "Max", "Min", "Sigmoid", "Tanh", "ReduceMax", "ReduceMin",
+    "LeakyRelu", "Elu", "Celu", "Selu", "HardSigmoid", "Softplus", "Softsign", "ThresholdedRelu", "Exp", "Sqrt",
+    "Log", "Atan", "Floor", "Ceil", "Round", "Sign", "Erf", "Cast",
+}  # fmt: skip
+MOVES = {
+    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat", "Gather",
+    "GatherElements",
+    "GatherND", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Pad", "Compress", "ReverseSequence", "Identity",
+    "Trilu", "Dropout", "Where", "ScatterND", "ScatterElements", "CastLike",
+}  # fmt: skip
+LIPSCHITZ = {
+    "Abs": 1.0,
+    "Neg": 1.0,
+    "Sin": 1.0,
+    "Cos": 1.0,
+    "Gelu": 1.13,
+    "Mish": 1.09,
+    "HardSwish": 1.5,
+    "Swish": 1.1,
+}
+QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+
+
+@dataclass(kw_only=True)
+class Bound:
+    """What the walk found.
+
+    Attributes:
+        radii: Radius of float values by name.
+        unbounded: Operators behind which there is no bound.
+        wrong: Steps that are larger than the ranges ask for, in words.
+    """
+
+    radii: dict[str, np.ndarray] = field(default_factory=dict)
+    unbounded: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+
+
+def bound_of(quantized: onnx.ModelProto, feeds: Arrays, ranges: Mapping[str, float]) -> Bound:
+    """Walk a model in QDQ form.
+
+    Args:
+        quantized: The model.
+        feeds: Its inputs.
+        ranges: Largest step by name of the QuantizeLinear node that has it; without one it is not checked.
+    """
+    return _Walk(quantized, feeds, ranges).walk()
+
+
+class _Walk:
+    def __init__(self, model: onnx.ModelProto, feeds: Arrays, ranges: Mapping[str, float]) -> None:
+        self.model = model
+        self.values = {**_constants(model), **feeds, **run_all(model, feeds)}
+        self.constants = set(_constants(model))
+        self.ranges = ranges
+        self.bound = Bound()
+        self.steps: dict[str, np.ndarray] = {}  # integer activations → radius of what they stand for
+
+    def walk(self) -> Bound:
+        for node in self.model.graph.node:
+            if node.op_type == "QuantizeLinear":
+                self._quantize(node)
+            elif node.op_type == "DynamicQuantizeLinear":
+                step = 2 * self.values[node.output[1]]
+                self.steps[node.output[0]] = self._radius(node.input[0]) + step
+            elif node.op_type == "DequantizeLinear":
+                self._dequantize(node)
+            else:
+                self._other(node)
+        return self.bound
+
+    def _radius(self, name: str) -> np.ndarray:
+        found = self.bound.radii.get(name)
+        return np.zeros_like(self.values[name], dtype=np.float32) if found is None else found
+
+    def _quantize(self, node: onnx.NodeProto) -> None:
+        step = self.values[node.input[1]]
+        limit = self.ranges.get(node.name)
+        if limit is not None and np.max(step) > limit * 1.001 + 1e-12:
+            self.bound.wrong.append(f"{node.name}: step {np.max(step):.3g}, its range asks for {limit:.3g}")
+        self.steps[node.output[0]] = self._radius(node.input[0]) + 2 * np.float32(np.max(step))
+
+    def _dequantize(self, node: onnx.NodeProto) -> None:
+        result = self.values[node.output[0]]
+        source = node.input[0]
+        if source in self.steps:
+            self.bound.radii[node.output[0]] = np.broadcast_to(self.steps[source], result.shape).astype(np.float32)
+            return
+        scale = self.values[node.input[1]]
+        self.bound.radii[node.output[0]] = (_along(scale, node, result.shape) / 2 * 1.001).astype(np.float32)
+
+    def _other(self, node: onnx.NodeProto) -> None:
+        moved = [name for name in node.input if name in self.steps]
+        if moved:  # a move of the integers themselves
+            self._move(node, {name: self.steps[name] for name in moved}, self.steps)
+            return
+        touched = [name for name in node.input if name and np.any(self._radius_or_none(name))]
+        captured = any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute)
+        if captured and self.bound.radii:
+            touched = touched or ["a body"]
+        if not touched:
+            return
+        rule = self._rule(node)
+        if rule is None or any(not np.isfinite(self._radius(name)).all() for name in touched if name != "a body"):
+            self.bound.unbounded.add(node.op_type)
+            for name in node.output:
+                if name:
+                    self.bound.radii[name] = np.full_like(self.values[name], np.inf, dtype=np.float32)
+            return
+        rule(node)
+
+    def _radius_or_none(self, name: str) -> np.ndarray:
+        return self.bound.radii.get(name, np.zeros(1, np.float32))
+
+    def _rule(self, node: onnx.NodeProto) -> Callable[[onnx.NodeProto], None] | None:
+        op = node.op_type
+        if node.domain not in ("", "ai.onnx") and op not in LIPSCHITZ:
+            return None
+        if op in BILINEAR:
+            return self._bilinear
+        if op in NONDECREASING:
+            return self._nondecreasing
+        if op in SUMS:
+            return self._sum
+        if op in MOVES:
+            return lambda node: self._move(node, {n: self._radius(n) for n in node.input if n}, self.bound.radii)
+        rest = {
+            "Sub": self._difference,
+            "Softmax": self._softmax,
+            "LogSoftmax": self._softmax,
+            "Div": self._quotient,
+        }
+        return self._lipschitz if op in LIPSCHITZ else rest.get(op)
+
+    # Rules ----------------------------------------------------------------------------------------------
+
+    def _float_inputs(self, node: onnx.NodeProto) -> list[str]:
+        return [name for name in node.input if name and self.values[name].dtype.kind == "f"]
+
+    def _set(self, node: onnx.NodeProto, radius: np.ndarray) -> None:
+        self.bound.radii[node.output[0]] = np.asarray(radius, np.float32)
+
+    def _run(self, node: onnx.NodeProto, changed: Arrays) -> list[np.ndarray]:
+        return run_node(self.model, node, {**{n: self.values[n] for n in node.input if n}, **changed})
+
+    def _bilinear(self, node: onnx.NodeProto) -> None:
+        a, b, *rest = [name for name in node.input if name]
+        zero = {name: np.zeros_like(self.values[name]) for name in rest}
+        size_a, size_b = np.abs(self.values[a]), np.abs(self.values[b])
+        e_a, e_b = self._radius(a), self._radius(b)
+        if a == b:
+            total = self._product(node, size_a, e_a, a, zero) * 2 + self._product(node, e_a, e_a, a, zero)
+        else:
+            total = sum(
+                (
+                    self._run(node, {a: left, b: right, **zero})[0]
+                    for left, right in ((size_a, e_b), (e_a, size_b), (e_a, e_b))
+                ),
+                start=np.float32(0),
+            )
+        if rest:
+            # the bias alone: the operator on operands of zeros
+            nothing = {a: np.zeros_like(size_a), b: np.zeros_like(size_b)}
+            total = total + np.abs(self._run(node, {**nothing, rest[0]: self._radius(rest[0])})[0])
+        self._set(node, np.abs(total))
+
+    def _product(
+        self, node: onnx.NodeProto, left: np.ndarray, right: np.ndarray, name: str, zero: Arrays
+    ) -> np.ndarray:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[1] = f"{name}__right"
+        return run_node(self.model, copy, {name: left, f"{name}__right": right, **zero})[0]
+
+    def _sum(self, node: onnx.NodeProto) -> None:
+        self._set(
+            node, np.abs(self._run(node, {name: self._radius(name) for name in self._float_inputs(node)})[0])
+        )
+
+    def _difference(self, node: onnx.NodeProto) -> None:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.op_type = "Add"
+        self._set(node, run_node(self.model, copy, {name: self._radius(name) for name in node.input})[0])
+
+    def _quotient(self, node: onnx.NodeProto) -> None:
+        above, below = node.input
+        if np.any(self._radius(below)):
+            self.bound.unbounded.add("Div")
+            self._set(node, np.full_like(self.values[node.output[0]], np.inf))
+            return
+        self._set(node, self._radius(above) / np.abs(self.values[below]))
+
+    def _nondecreasing(self, node: onnx.NodeProto) -> None:
+        names = self._float_inputs(node)
+        middle = self.values[node.output[0]]
+        if middle.dtype.kind != "f":
+            self.bound.radii[node.output[0]] = np.full(middle.shape, np.inf, np.float32)
+            self.bound.unbounded.add(node.op_type)
+            return
+        low = self._run(node, {name: self.values[name] - self._radius(name) for name in names})[0]
+        high = self._run(node, {name: self.values[name] + self._radius(name) for name in names})[0]
+        self._set(node, np.maximum(np.abs(high - middle), np.abs(middle - low)))
+
+    def _lipschitz(self, node: onnx.NodeProto) -> None:
+        self._set(node, LIPSCHITZ[node.op_type] * self._radius(node.input[0]))
+
+    def _softmax(self, node: onnx.NodeProto) -> None:
+        radius = self._radius(node.input[0])
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)
+        factor = 0.5 if node.op_type == "Softmax" else 2.0
+        self._set(node, np.broadcast_to(factor * radius.max(axis=axis, keepdims=True), radius.shape))
+
+    def _move(self, node: onnx.NodeProto, radii: Arrays, into: dict[str, np.ndarray]) -> None:
+        full = {
+            name: np.broadcast_to(radius, self.values[name].shape).astype(np.float32)
+            for name, radius in radii.items()
+            if self.values[name].dtype.kind == "f" or name in self.steps
+        }
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        if node.op_type == "CastLike" and self.values[node.output[0]].dtype.kind != "f":
+            self.bound.unbounded.add(node.op_type)
+            into[node.output[0]] = np.full(self.values[node.output[0]].shape, np.inf, np.float32)
+            return
+        if node.op_type == "Pad" and len(copy.input) > 2:
+            copy.input[2] = ""
+        for name, radius in zip(node.output, self._run(copy, full), strict=False):
+            if name:
+                into[name] = np.abs(radius)
+
+
+# Running ------------------------------------------------------------------------------------------------
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def _along(scale: np.ndarray, node: onnx.NodeProto, shape: tuple[int, ...]) -> np.ndarray:
+    """The scale of every element of a dequantized constant."""
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+    if scale.size == 1:
+        return np.full(shape, scale.reshape(()))
+    if block:
+        return np.take(np.repeat(scale, block, axis=axis), np.arange(shape[axis]), axis=axis)
+    return np.broadcast_to(scale.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))]), shape)
+
+
+def _session(model: onnx.ModelProto) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run_all(model: onnx.ModelProto, feeds: Arrays) -> dict[str, np.ndarray]:
+    """Every tensor that the nodes of the main graph make, without optimizations."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    names = [name for node in model.graph.node for name in node.output if name]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    found = _session(copy).run(names, dict(feeds))
+    return {name: value for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray)}
+
+
+def run_node(model: onnx.ModelProto, node: onnx.NodeProto, values: Arrays) -> list[np.ndarray]:
+    """Outputs of one node of ``model`` on other values."""
+    names = list(dict.fromkeys(name for name in node.input if name))
+    inputs = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(values[n].dtype), values[n].shape)
+        for n in names
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = helper.make_graph([node], "node", inputs, outputs)
+    alone = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    found = iter(_session(alone).run(None, {name: values[name] for name in names}))
+    return [next(found) if name else np.zeros(0, np.float32) for name in node.output]
