@@ -7,7 +7,7 @@ models of single nodes take their weights as inputs).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,16 @@ class Case:
     inputs: tuple[Any, ...] | None
 
 
-def names() -> Iterator[tuple[str, str]]:
-    """(kind, name) of every model."""
-    for kind in KINDS:
-        yield from ((kind, name) for name in sorted(_found(kind)))
+def names_of(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(kind, name) of every model of some kinds."""
+    for kind in kinds:
+        yield from ((kind, name) for name in sorted(found(kind)))
 
 
 _cache: dict[str, dict[str, Any]] = {}
 
 
-def _found(kind: str) -> dict[str, Any]:
+def found(kind: str) -> dict[str, Any]:
     """The suite's own records by name; made once."""
     if kind not in _cache:
         from onnx.backend.test import loader
@@ -63,17 +63,17 @@ def _found(kind: str) -> dict[str, Any]:
 
 def load(kind: str, name: str) -> Case:
     """One model and its inputs."""
-    found = _found(kind)[name]
-    if isinstance(found, Path):
-        model = onnx.load(found)
+    stored = found(kind)[name]
+    if isinstance(stored, Path):
+        model = onnx.load(stored)
         return Case(kind=kind, name=name, model=model, inputs=_made_up(model))
-    model = found.model
+    model = stored.model
     if model is None:
-        model = onnx.load(Path(found.model_dir) / "model.onnx")
-    if found.data_sets is not None:
-        return Case(kind=kind, name=name, model=model, inputs=tuple(found.data_sets[0][0]))
+        model = onnx.load(Path(stored.model_dir) / "model.onnx")
+    if stored.data_sets is not None:
+        return Case(kind=kind, name=name, model=model, inputs=tuple(stored.data_sets[0][0]))
     files = sorted(
-        (Path(found.model_dir) / "test_data_set_0").glob("input_*.pb"), key=lambda f: int(f.stem.split("_")[1])
+        (Path(stored.model_dir) / "test_data_set_0").glob("input_*.pb"), key=lambda f: int(f.stem.split("_")[1])
     )
     return Case(kind=kind, name=name, model=model, inputs=tuple(_tensor(file) for file in files))
 

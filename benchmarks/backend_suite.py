@@ -38,8 +38,11 @@ from pathlib import Path
 
 import backend_cases as cases
 import table
+from backend_worker import available_forms
 
 FORMS = ("static", "dynamic", "weight-only")
+"""Forms that are asked for by default; those that this release lacks are left out."""
+
 PATIENCE_S = 300
 HERE = Path(__file__).resolve().parent
 MARK = "backend suite"
@@ -65,30 +68,34 @@ class Worker:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(question) + "\n")
-        process.stdin.flush()
-        ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
-        line = process.stdout.readline() if ready else ""
+        ready, line = True, ""
+        try:
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+            ready = bool(select.select([process.stdout], [], [], PATIENCE_S)[0])
+            line = process.stdout.readline() if ready else ""
+        except BrokenPipeError:
+            line = ""
         if line:
             answer: dict[str, str] = json.loads(line)
             return answer
-        process.kill()
-        code = process.wait()
-        self._process = None
+        code = self.close()
         detail = f"the process ended with {code}" if ready else f"no answer within {PATIENCE_S} s"
         return {**question, "verdict": "crash", "detail": detail}
 
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+    def close(self) -> int | None:
+        """End the process; its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.kill()
+        process.communicate()
+        return process.returncode
 
 
 def questions(forms: Sequence[str], kinds: Sequence[str], every: int) -> Iterator[dict[str, str]]:
     """What to examine."""
-    chosen = [pair for pair in cases.names() if pair[0] in kinds]
-    for kind, name in chosen[::every]:
+    for kind, name in list(cases.names_of(kinds))[::every]:
         for variant in cases.VARIANTS:
             for form in forms:
                 yield {"kind": kind, "name": name, "variant": variant, "form": form}
@@ -176,14 +183,15 @@ def markdown(answers: Sequence[dict[str, str]]) -> str:
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=None)
     parser.add_argument("--kinds", nargs="+", choices=cases.KINDS, default=list(cases.KINDS))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th model only")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path, metavar="FILE", help="document that the table goes into")
     arguments = parser.parse_args()
-    answers = examine(questions(arguments.forms, arguments.kinds, arguments.every), arguments.jobs)
+    forms = arguments.forms or [form for form in FORMS if form in available_forms()]
+    answers = examine(questions(forms, arguments.kinds, arguments.every), arguments.jobs)
     text = markdown(answers)
     print(text)
     if arguments.json is not None:

@@ -31,6 +31,7 @@ from quantcli.errors import QuantcliError
 from quantcli.graph.float_form import float_form
 from quantcli.graph.model_io import load_model
 from quantcli.pipeline.convert import convert
+from quantcli.pipeline.forms import MAKERS
 from quantcli.pipeline.source import load_for_recipe
 from quantcli.pipeline.types import ConvertRequest, DataOptions
 from quantcli.progress import SilentProgress
@@ -47,6 +48,11 @@ class Wrong(Exception):
     """A result is not valid; the message says how."""
 
 
+def available_forms() -> tuple[Form, ...]:
+    """Forms of integers that this release converts to."""
+    return (Form.STATIC, *(form for form in (Form.DYNAMIC, Form.WEIGHT_ONLY) if form in MAKERS))
+
+
 def examine(kind: str, name: str, variant: str, form: str, folder: Path) -> tuple[str, str]:
     """Verdict and detail of one model."""
     case: cases.Case | None = cases.load(kind, name)
@@ -55,6 +61,11 @@ def examine(kind: str, name: str, variant: str, form: str, folder: Path) -> tupl
         case = cases.with_constants(case)
     if case is None:
         return "not run", "no such variant"
+    return examine_case(case, Form(form), folder)
+
+
+def examine_case(case: cases.Case, form: Form, folder: Path) -> tuple[str, str]:
+    """Verdict and detail of a model with its inputs."""
     path, feed = cases.write(case, folder)
     if feed is None:
         return "not run", "inputs that are no tensors"
@@ -66,7 +77,7 @@ def examine(kind: str, name: str, variant: str, form: str, folder: Path) -> tupl
         model=path,
         output=folder / "result.onnx",
         data=DataOptions(specs=(str(folder),)) if feed else DataOptions(specs=("random:4",)),
-        recipe=Recipe(form=Form(form), method="minmax"),
+        recipe=Recipe(form=form, method="minmax"),
         placement="static",
         plan_out=folder / "plan.json",
     )
@@ -79,7 +90,7 @@ def examine(kind: str, name: str, variant: str, form: str, folder: Path) -> tupl
         return ("invalid" if error.code.startswith("O") else "refused"), f"{error.code}: {error.message[:200]}"
     plan = plan_from_json((folder / "plan.json").read_text("utf-8"))
     check_runs(path, folder / "result.onnx", feed, expected)
-    if Form(form) is Form.STATIC:
+    if form is Form.STATIC:
         # The bound is that of nearest rounding: no equalization, no rounding against the data.
         nearest = replace(plan, nearest=True, equalization=0.0)
         (folder / "nearest.json").write_text(nearest.to_json(), "utf-8")
@@ -93,7 +104,7 @@ def examine(kind: str, name: str, variant: str, form: str, folder: Path) -> tupl
         convert(request, SilentProgress())
     result = request.output
     assert result is not None
-    bound = result_bound(path, result, feed, plan, Recipe(form=Form(form), method="minmax"))
+    bound = result_bound(path, result, feed, plan, Recipe(form=form, method="minmax"))
     return judge(bound, Session(result).run(feed), expected)
 
 
