@@ -71,7 +71,8 @@ def load(kind: str, name: str) -> Case:
     if model is None:
         model = onnx.load(Path(stored.model_dir) / "model.onnx")
     if stored.data_sets is not None:
-        return Case(kind=kind, name=name, model=model, inputs=tuple(stored.data_sets[0][0]))
+        inputs = tuple(_plain(value) for value in stored.data_sets[0][0])
+        return Case(kind=kind, name=name, model=model, inputs=inputs)
     files = sorted(
         (Path(stored.model_dir) / "test_data_set_0").glob("input_*.pb"), key=lambda f: int(f.stem.split("_")[1])
     )
@@ -86,6 +87,16 @@ def _tensor(file: Path) -> np.ndarray | None:
         return numpy_helper.to_array(message)
     except Exception:  # noqa: BLE001 — not a tensor; onnx and protobuf raise several kinds
         return None
+
+
+def _plain(value: Any) -> Any:
+    """Scalars and messages as arrays, where numpy has their type."""
+    if isinstance(value, np.generic):
+        return np.asarray(value)
+    if isinstance(value, onnx.TensorProto):
+        array = numpy_helper.to_array(value)
+        return array if array.dtype.kind in "biufcO" else None
+    return value
 
 
 def _made_up(model: onnx.ModelProto) -> tuple[np.ndarray, ...]:
@@ -120,15 +131,20 @@ def with_constants(case: Case) -> Case | None:
     return Case(kind=case.kind, name=case.name, model=model, inputs=rest)
 
 
-def write(case: Case, folder: Path) -> tuple[Path, dict[str, np.ndarray] | None]:
-    """The model and its inputs as files; its feed, None where an input is no tensor."""
+def write(case: Case, folder: Path) -> tuple[Path, dict[str, Any] | None]:
+    """The model and its inputs as files; its feed, None where an input has a type that numpy lacks.
+
+    Sequences are in the feed, but in no file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
     path.write_bytes(case.model.SerializeToString())
     names_ = input_names(case.model)
     given = dict(zip(names_, case.inputs or (), strict=False))
-    if len(given) < len(names_) or not all(isinstance(value, np.ndarray) for value in given.values()):
+    if len(given) < len(names_) or any(value is None for value in given.values()):
         return path, None
+    if not all(isinstance(value, np.ndarray) for value in given.values()):
+        return path, given
     data = folder / "test_data_set_0"
     data.mkdir(exist_ok=True)
     for index, (name, value) in enumerate(given.items()):

@@ -8,7 +8,8 @@ the value v that the same place has in the float model:
 * QuantizeLinear to DequantizeLinear of an activation: e + 2 s. Half a step of rounding, half where the zero point
   moved the grid, and one where an integer kernel rounds another way. The step is held against the range of the
   float values of its sharing group: s <= (max - min) / (levels - 1).
-* DynamicQuantizeLinear: e + 2 s, with the step that the run had.
+* DynamicQuantizeLinear: e + 2 s, with the step that the run had. MatMulInteger: as MatMul, in steps; half a step
+  for weights.
 * bilinear (Conv, ConvTranspose, MatMul, Gemm, Mul): f(|a|, e_b) + f(e_a, |b|) + f(e_a, e_b) + e_bias.
 * sums (Add, Sum, Mean, ReduceSum, ReduceMean, AveragePool, GlobalAveragePool, CumSum): the operator on radii; Sub:
   the sum of radii; Div by an exact value: e / |b|.
@@ -58,7 +59,7 @@ LIPSCHITZ = {
     "HardSwish": 1.5,
     "Swish": 1.1,
 }
-QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+INTEGER_PRODUCTS = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
 
 
 @dataclass(kw_only=True)
@@ -94,15 +95,16 @@ class _Walk:
         self.constants = set(_constants(model))
         self.ranges = ranges
         self.bound = Bound()
-        self.steps: dict[str, np.ndarray] = {}  # integer activations → radius of what they stand for
+        self.steps: dict[str, np.ndarray] = {}  # integer activations → radius of what they stand for, in steps
 
     def walk(self) -> Bound:
         for node in self.model.graph.node:
             if node.op_type == "QuantizeLinear":
                 self._quantize(node)
             elif node.op_type == "DynamicQuantizeLinear":
-                step = 2 * self.values[node.output[1]]
-                self.steps[node.output[0]] = self._radius(node.input[0]) + step
+                self.steps[node.output[0]] = self._radius(node.input[0]) / self.values[node.output[1]] + 2
+            elif node.op_type in INTEGER_PRODUCTS:
+                self._integer_product(node)
             elif node.op_type == "DequantizeLinear":
                 self._dequantize(node)
             else:
@@ -116,18 +118,40 @@ class _Walk:
     def _quantize(self, node: onnx.NodeProto) -> None:
         step = self.values[node.input[1]]
         limit = self.ranges.get(node.name)
-        if limit is not None and np.max(step) > limit * 1.001 + 1e-12:
+        # a tensor of zeros has no range, and any step represents it
+        if limit and np.max(step) > limit * 1.001 + 1e-12:
             self.bound.wrong.append(f"{node.name}: step {np.max(step):.3g}, its range asks for {limit:.3g}")
-        self.steps[node.output[0]] = self._radius(node.input[0]) + 2 * np.float32(np.max(step))
+        self.steps[node.output[0]] = self._radius(node.input[0]) / np.float32(np.max(step)) + 2
 
     def _dequantize(self, node: onnx.NodeProto) -> None:
         result = self.values[node.output[0]]
         source = node.input[0]
-        if source in self.steps:
-            self.bound.radii[node.output[0]] = np.broadcast_to(self.steps[source], result.shape).astype(np.float32)
-            return
         scale = self.values[node.input[1]]
+        if source in self.steps:
+            radius = self.steps[source] * np.float32(np.max(scale))
+            self.bound.radii[node.output[0]] = np.broadcast_to(radius, result.shape).astype(np.float32)
+            return
         self.bound.radii[node.output[0]] = (_along(scale, node, result.shape) / 2 * 1.001).astype(np.float32)
+
+    def _integer_product(self, node: onnx.NodeProto) -> None:
+        """MatMulInteger and ConvInteger: in steps of both operands."""
+        sizes, radii = [], []
+        for index in (0, 1):
+            name = node.input[index]
+            values = self.values[name].astype(np.float32)
+            zero = (
+                self.values[node.input[2 + index]] if len(node.input) > 2 + index and node.input[2 + index] else 0
+            )
+            values = values - np.asarray(zero, np.float32)
+            sizes.append(np.abs(values))
+            radii.append(np.broadcast_to(self.steps.get(name, np.float32(0.5)), values.shape).astype(np.float32))
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.op_type = INTEGER_PRODUCTS[node.op_type]
+        del copy.input[2:]
+        pairs = ((sizes[0], radii[1]), (radii[0], sizes[1]), (radii[0], radii[1]))
+        total = [run_node(self.model, copy, dict(zip(copy.input, pair, strict=True)))[0] for pair in pairs]
+        self.bound.radii[node.output[0]] = np.sum(total, axis=0)
 
     def _other(self, node: onnx.NodeProto) -> None:
         moved = [name for name in node.input if name in self.steps]
@@ -175,7 +199,8 @@ class _Walk:
     # Rules ----------------------------------------------------------------------------------------------
 
     def _float_inputs(self, node: onnx.NodeProto) -> list[str]:
-        return [name for name in node.input if name and self.values[name].dtype.kind == "f"]
+        """Inputs that have radii: floats, and sums of products of integers."""
+        return [n for n in node.input if n and (self.values[n].dtype.kind == "f" or n in self.bound.radii)]
 
     def _set(self, node: onnx.NodeProto, radius: np.ndarray) -> None:
         self.bound.radii[node.output[0]] = np.asarray(radius, np.float32)
@@ -238,9 +263,14 @@ class _Walk:
             self.bound.radii[node.output[0]] = np.full(middle.shape, np.inf, np.float32)
             self.bound.unbounded.add(node.op_type)
             return
+        if node.op_type == "Cast":
+            self._set(node, self._radius(node.input[0]))
+            return
         low = self._run(node, {name: self.values[name] - self._radius(name) for name in names})[0]
         high = self._run(node, {name: self.values[name] + self._radius(name) for name in names})[0]
-        self._set(node, np.maximum(np.abs(high - middle), np.abs(middle - low)))
+        with np.errstate(invalid="ignore"):  # where both are infinite
+            above, below = np.abs(high - middle), np.abs(middle - low)
+        self._set(node, np.maximum(np.where(high == middle, 0, above), np.where(low == middle, 0, below)))
 
     def _lipschitz(self, node: onnx.NodeProto) -> None:
         self._set(node, LIPSCHITZ[node.op_type] * self._radius(node.input[0]))
@@ -317,5 +347,5 @@ def run_node(model: onnx.ModelProto, node: onnx.NodeProto, values: Arrays) -> li
     outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "node", inputs, outputs)
     alone = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    found = iter(_session(alone).run(None, {name: values[name] for name in names}))
+    found = iter(_session(alone).run(None, {name: np.asarray(values[name]) for name in names}))
     return [next(found) if name else np.zeros(0, np.float32) for name in node.output]

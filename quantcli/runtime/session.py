@@ -130,7 +130,7 @@ class Session:
         """
         wanted = list(self.output_names if names is None else names)
         try:
-            values: list[Any] = self._session.run(wanted, dict(feeds))
+            values: list[Any] = self._session.run(wanted, {key: _array(value) for key, value in feeds.items()})
         except Exception as error:  # see above
             raise RuntimeFailure(
                 "R102",
@@ -144,8 +144,15 @@ class Session:
         return Path(self._session.end_profiling())
 
 
+def _array(value: np.ndarray) -> np.ndarray:
+    """Arithmetic on arrays without axes gives scalars of numpy, which onnxruntime does not take."""
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
 def _spec(arg: Any) -> TensorSpec:
-    kind = arg.type.removeprefix("tensor(").removesuffix(")")
+    kind = arg.type
+    if kind.startswith("tensor("):
+        kind = kind.removeprefix("tensor(").removesuffix(")")
     return TensorSpec(name=arg.name, dtype=_NUMPY_NAMES.get(kind, kind), shape=tuple(arg.shape))
 
 

@@ -36,3 +36,9 @@ def test_a_feed_that_does_not_fit_is_a_failure() -> None:
     with pytest.raises(RuntimeFailure, match="while running") as caught:
         Session(MODEL).run({"x": np.ones((1, 3), np.float32)})
     assert caught.value.code == "R102"
+
+
+def test_a_scalar_of_numpy_is_an_array_without_axes() -> None:
+    double = '<ir_version: 8, opset_import: ["" : 13]> g (float x) => (float y) { y = Add (x, x) }'
+    session = Session(onnx.parser.parse_model(double).SerializeToString())
+    assert session.run({"x": np.float32(2)})["y"] == 4
