@@ -159,8 +159,8 @@ class _Walk:
             self._move(node, {name: self.steps[name] for name in moved}, self.steps)
             return
         touched = [name for name in node.input if name and np.any(self._radius_or_none(name))]
-        captured = any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute)
-        if captured and self.bound.radii:
+        bodies = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
+        if bodies and (self.bound.radii or any(_rounds(body) for body in bodies)):
             touched = touched or ["a body"]
         if not touched:
             return
@@ -168,7 +168,7 @@ class _Walk:
         if rule is None or any(not np.isfinite(self._radius(name)).all() for name in touched if name != "a body"):
             self.bound.unbounded.add(node.op_type)
             for name in node.output:
-                if name:
+                if name in self.values:
                     self.bound.radii[name] = np.full_like(self.values[name], np.inf, dtype=np.float32)
             return
         rule(node)
@@ -305,6 +305,13 @@ class _Walk:
 
 def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def _rounds(body: onnx.GraphProto) -> bool:
+    """Whether something in a body is quantized."""
+    nested = [attribute.g for node in body.node for attribute in node.attribute if attribute.HasField("g")]
+    own = any("Quantize" in node.op_type or node.op_type in INTEGER_PRODUCTS for node in body.node)
+    return own or any(_rounds(inner) for inner in nested)
 
 
 def _along(scale: np.ndarray, node: onnx.NodeProto, shape: tuple[int, ...]) -> np.ndarray:

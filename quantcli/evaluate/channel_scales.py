@@ -84,9 +84,16 @@ class ChannelScales:
             return self._joined(node, found)
         if node.op == "Reshape" and found[0] is not None and self._flattens(node, found[0].size):
             return found[0]
+        if node.op == "Pad" and self._keeps_channels(node):
+            return found[0]
         if node.op in _MOVES:
             return ONE if found[0] is not None and plain(found[0]) else None
         return ONE
+
+    def _keeps_channels(self, node: NodeInfo) -> bool:
+        """Whether a Pad, which adds zeros or values of its input, adds no channels."""
+        before, after = ((self._view.tensors[n].shape or ())[1:2] for n in (node.inputs[0], node.outputs[0]))
+        return before == after and len(before) == 1 and isinstance(before[0], int)
 
     def _flattens(self, node: NodeInfo, channels: int) -> bool:
         """Whether a Reshape makes rows of so many channels of maps of one pixel."""

@@ -46,6 +46,8 @@ def without_activation_rounding(model: OnnxModel, limits: Sequence[float] = ()) 
             _pass_static(editor, view, node, limits)
         elif (node.op in _DEQUANTIZE or _narrows(view, node)) and node.input(0) in integers:
             editor.replace_node(node.name, "Identity", [node.input(0)])
+        elif node.op == "Pad" and node.input(0) in integers and node.input(2):
+            editor.set_input(node.name, 2, editor.add_initializer(f"{node.name}_zero", np.zeros((), np.float32)))
     for name in sorted(integers):
         editor.set_value_type(name, "float32")
     editor.finish()

@@ -101,3 +101,15 @@ def test_a_table_of_integers_can_become_one_of_floats():
     name = next(node.name for node in source.view().nodes if node.op == "Gather")
     found = run(with_constants(source, {(name, 0): table / 2}), np.array([5, 0, 3]))
     np.testing.assert_array_equal(found, table[[5, 0, 3]])
+
+
+def test_padding_with_the_integer_that_means_zero_pads_with_zeros():
+    source = model(
+        "net (float[1,1,2,2] x) => (float[1,1,4,4] y) { q = QuantizeLinear(x, s, z)  p = Pad(q, pads, z)"
+        " y = DequantizeLinear(p, s, z) }",
+        **Q,
+        pads=np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+    )
+    x = RNG.normal(size=(1, 1, 2, 2)).astype(F32)
+    found = run(without_activation_rounding(source), x)
+    np.testing.assert_array_equal(found, np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))))
