@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 NOT_ABOUT_FLOATS = "F901"
 
-_WORDS = {"quantize": "integer", "passthrough": "moved", "fuse": "fused", "float": "float"}
+_WORDS = {"quantize": "integer", "store": "stored", "passthrough": "moved", "fuse": "fused", "float": "float"}
 
 
 def counts_sentence(plan: Plan) -> str:
@@ -26,6 +26,7 @@ def counts_sentence(plan: Plan) -> str:
     kinds = (
         (kernels, plural(kernels, "integer kernel").partition(" ")[2]),
         (plan.count(Action.QUANTIZE) - kernels, "computed in float between quantizers"),
+        (plan.count(Action.STORE), "with stored weights"),
         (plan.count(Action.FUSE), "fused into them"),
         (plan.count(Action.PASSTHROUGH), "moving integers"),
     )

@@ -23,6 +23,9 @@ REMEDIES: Mapping[str, str] = {
     "F223": "Add --dynamic-lstm, if onnxruntime executes the model.",
     "F224": "Use --weight-only for a smaller file.",
     "F225": "Nothing: the product is too small to be worth it.",
+    "F231": "Nothing: there is nothing to store.",
+    "F232": "Nothing: the file would not become smaller.",
+    "F233": "If you excluded one of the nodes that read the weight, include it again.",
     "F301": "Make the weight an initializer: fold what computes it before exporting, or export in evaluation "
     "mode.",
     "F302": "Convert the model to float32 first; a float16 model has to be exported again.",

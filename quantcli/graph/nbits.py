@@ -61,3 +61,36 @@ def _codes(rows: np.ndarray, bits: int) -> np.ndarray:
     mask = np.uint8(2**bits - 1)
     codes: np.ndarray = ((rows[..., None] >> shifts) & mask).reshape(rows.shape[0], -1)
     return codes
+
+
+def pack_codes(codes: np.ndarray, bits: int, block: int) -> np.ndarray:
+    """Codes of each column in the layout of B; the last block is filled up with 0.
+
+    Args:
+        codes: uint8 (columns, rows), below 2^bits.
+        bits: 2, 4 or 8.
+        block: Rows in a block, a multiple of 8/bits.
+
+    Returns:
+        uint8 (columns, blocks, block·bits/8).
+    """
+    columns, rows = codes.shape
+    blocks = -(-rows // block)
+    return _packed(codes, bits, blocks * block).reshape(columns, blocks, block * bits // 8)
+
+
+def pack_zeros(zeros: np.ndarray, bits: int) -> np.ndarray:
+    """Zero points (columns, blocks), uint8 below 2^bits, with each column filled up to a byte."""
+    per_byte = 8 // bits
+    return _packed(zeros, bits, -(-zeros.shape[1] // per_byte) * per_byte)
+
+
+def _packed(codes: np.ndarray, bits: int, length: int) -> np.ndarray:
+    """Rows of codes filled up to ``length``, the first code of a byte in its lowest bits."""
+    padded = np.zeros((len(codes), length), np.uint8)
+    padded[:, : codes.shape[1]] = codes
+    per_byte = 8 // bits
+    found = padded[:, ::per_byte].copy()
+    for place in range(1, per_byte):
+        found |= padded[:, place::per_byte] << np.uint8(bits * place)
+    return found

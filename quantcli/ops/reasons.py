@@ -39,6 +39,11 @@ REASONS: dict[str, str] = {
     "stores its weights as integers.",
     "F225": "A product so small that rounding its input while the model runs takes as long as integers save "
     "(measured: weights of fewer than 4096 values).",
+    "F231": "The weight-only form changes nothing but constant weights, and the operator has none.",
+    "F232": "The weight is so small that its integers, with their scales and the nodes that read them, save less "
+    "than a kilobyte.",
+    "F233": "Something else needs the float values of the weight (another operator, an excluded node, an output), "
+    "so that as integers it would be stored twice.",
     "F301": "The weight is not a constant, so it cannot be quantized ahead of time.",
     "F302": "The data are not float32: the integer kernels of the target take scales in float32 only.",
     "F303": "An attribute has a value that the integer kernel does not support.",

@@ -65,7 +65,15 @@ def _dynamic() -> Maker:
     return DYNAMIC
 
 
-MAKERS: Mapping[Form, Callable[[], Maker]] = MappingProxyType({Form.DYNAMIC: _dynamic})
+def _weight_only() -> Maker:
+    from quantcli.pipeline.form_weight_only import WEIGHT_ONLY
+
+    return WEIGHT_ONLY
+
+
+MAKERS: Mapping[Form, Callable[[], Maker]] = MappingProxyType(
+    {Form.DYNAMIC: _dynamic, Form.WEIGHT_ONLY: _weight_only}
+)
 """What gives the maker of a form, the static one left out; makers import this, so they come late."""
 
 

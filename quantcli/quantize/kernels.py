@@ -101,7 +101,7 @@ def find_kernel(
 def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target: Target) -> Reason | None:
     if node.op_type in QUANTIZED_OPS or (node.domain == "com.microsoft" and "Quantize" in node.op_type):
         return Reason(code="F902", sentence=f"{node.op} is a quantized form already")
-    if _is_quantized_already(view, node):
+    if is_quantized_already(view, node):
         return Reason(code="F902", sentence=f"{node.op_type} stands between existing quantizers")
     if node.yields:
         return Reason(code="F901", sentence=f"{node.op_type} itself computes nothing; the nodes of its bodies do")
@@ -127,7 +127,7 @@ def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target
     return None
 
 
-def _is_quantized_already(view: GraphView, node: NodeInfo) -> bool:
+def is_quantized_already(view: GraphView, node: NodeInfo) -> bool:
     """Whether a DequantizeLinear of the model itself feeds ``node``, or a QuantizeLinear reads it."""
     makers = (view.producer(name) for name in node.inputs if name)
     if any(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):

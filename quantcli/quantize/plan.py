@@ -25,11 +25,12 @@ PLAN_VERSION = 3
 class Action(StrEnum):
     """What becomes of a node.
 
-    A kernel of its own on integers, moved integers, part of another node's kernel, a narrower float type, or
-    float as it was.
+    A kernel of its own on integers, a float kernel whose weight is stored as integers, moved integers, part of
+    another node's kernel, a narrower float type, or float as it was.
     """
 
     QUANTIZE = "quantize"
+    STORE = "store"
     PASSTHROUGH = "passthrough"
     FUSE = "fuse"
     NARROW = "narrow"
@@ -184,6 +185,21 @@ class RecurrentPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TiedPlan:
+    """A constant that has no integers of its own, because another one has the same values.
+
+    Attributes:
+        constant: Initializer.
+        source: The initializer whose integers its readers read.
+        transposed: Whether it is the transpose of its source (rank 2).
+    """
+
+    constant: str
+    source: str
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All decisions about a model.
 
@@ -204,6 +220,9 @@ class Plan:
             model before the plan is.
         contrib_qdq: Whether QuantizeLinear and DequantizeLinear are those of com.microsoft.
         remarks: What the target does with the plan, where that is not what one may expect.
+        form: What is quantized when.
+        tied: Constants that are stored once, together with another one (weight-only).
+        accuracy_level: Of MatMulNBits nodes, where any are written (weight-only).
     """
 
     target: str
@@ -221,6 +240,8 @@ class Plan:
     form: Form = Form.STATIC
     contrib_qdq: bool = False
     remarks: tuple[str, ...] = ()
+    tied: tuple[TiedPlan, ...] = ()
+    accuracy_level: int = 0
     version: int = field(default=PLAN_VERSION)
 
     def node(self, name: str) -> NodePlan:
@@ -287,6 +308,8 @@ def plan_from_json(text: str) -> Plan:
             choices=Choices(**raw["choices"]),
             contrib_qdq=bool(raw["contrib_qdq"]),
             remarks=tuple(str(remark) for remark in raw["remarks"]),
+            tied=tuple(TiedPlan(**item) for item in raw["tied"]),
+            accuracy_level=int(raw["accuracy_level"]),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(

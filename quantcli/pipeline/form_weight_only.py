@@ -1,0 +1,100 @@
+"""The weight-only form: weights as integers, arithmetic in float. Nothing is calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quantcli.errors import ConfigError, ModelError
+from quantcli.graph.edit import GraphEditor
+from quantcli.graph.model import OnnxModel
+from quantcli.graph.shapes import forget_types
+from quantcli.pipeline.forms import Maker, Outcome
+from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize
+from quantcli.pipeline.trial_feed import trial_feed
+from quantcli.pipeline.types import ConvertRequest, RoundingFacts
+from quantcli.progress import Progress
+from quantcli.quantize.choices import Choices
+from quantcli.quantize.emit_weight_only import WeightOnlyEmitter
+from quantcli.quantize.plan import Plan
+from quantcli.quantize.plan_weight_only import make_weight_only_plan
+from quantcli.quantize.solve_weight_only import StoredWeight, solve_weight_only
+
+PLAIN = Choices(silu="integer", residual_norm="add")
+"""Preparation that writes nothing for the sake of integer kernels."""
+
+EMITTERS = {"qdq": WeightOnlyEmitter}
+
+
+def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tuple[FloatModel, Plan]:
+    """The source, prepared at the opset that the plan needs, and the plan.
+
+    Raises:
+        ModelError: M303, an opset is asked for that is too low; M304, there is nothing to quantize.
+    """
+    lowest = 0
+    while True:
+        source = load_float_model(
+            request.model,
+            request.recipe.target,
+            opset=request.opset,
+            threads=request.run.threads,
+            choices=PLAIN,
+            lowest=lowest,
+        )
+        plan = make_weight_only_plan(source.view, request.recipe) if saved is None else saved
+        if not (plan.layers or plan.constants or plan.tables):
+            raise nothing_to_quantize(source, plan)
+        model = source.prepared.clone()
+        needed = EMITTERS[request.format](GraphEditor(model), source.view, plan, {}).lowest_opset()
+        if needed <= source.view.opset:
+            return source, plan
+        if request.opset is not None:
+            raise ModelError(
+                "M303",
+                f"opset {request.opset} is asked for, but weights in this form exist from opset {needed} on",
+                hint="leave --opset out, or give weights 8 bits and no blocks",
+            )
+        lowest = needed
+
+
+def make_weight_only(request: ConvertRequest, saved: Plan | None, progress: Progress) -> Outcome:
+    """Convert to the weight-only form.
+
+    Raises:
+        ModelError: M303 or M304 as ``plan_weight_only``, M301, a weight is not finite.
+        ConfigError: C103, a plan from a file contradicts itself or the model.
+    """
+    source, plan = plan_weight_only(request, saved)
+    trial = trial_feed(source, request)
+    try:
+        weights = solve_weight_only(plan, source.view)
+        model = emit_weight_only(source, plan, weights, request.format)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        if request.plan is None:
+            raise
+        raise ConfigError(
+            "C103",
+            f"plan '{request.plan.name}' contradicts itself or the model: {error}",
+            hint="make it again with: quantcli convert MODEL --plan-out FILE",
+        ) from error
+    return Outcome(
+        source=source,
+        plan=plan,
+        model=model,
+        sample=trial.sample,
+        facts=RoundingFacts(effort=request.effort),
+        notes=trial.notes,
+    )
+
+
+def emit_weight_only(source: FloatModel, plan: Plan, weights: Mapping[str, StoredWeight], form: str) -> OnnxModel:
+    """The model of a plan; ``form`` is a key of ``EMITTERS``."""
+    model = source.prepared.clone()
+    editor = GraphEditor(model)
+    EMITTERS[form](editor, source.view, plan, weights).emit()
+    editor.finish()
+    forget_types(model, source.stated)
+    return model
+
+
+WEIGHT_ONLY = Maker(plan_weight_only, make_weight_only)
