@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from quantcli.algorithms.effort import EFFORTS
+from quantcli.data.fingerprint import Fingerprint
+from quantcli.data.overlap import SampleDigests
 from quantcli.errors import ConfigError, ModelError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.shapes import forget_types
 from quantcli.pipeline.forms import Maker, Outcome
+from quantcli.pipeline.refine_weights import refine_weights
+from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize
 from quantcli.pipeline.trial_feed import trial_feed
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
+from quantcli.pipeline.workbench import SampleKeeper
 from quantcli.progress import Progress
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.emit_weight_only import WeightOnlyEmitter
@@ -67,8 +74,8 @@ def make_weight_only(request: ConvertRequest, saved: Plan | None, progress: Prog
     source, plan = plan_weight_only(request, saved)
     trial = trial_feed(source, request)
     try:
-        weights = solve_weight_only(plan, source.view)
-        model = emit_weight_only(source, plan, weights, request.format)
+        made = _rounded(source, plan, request, progress)
+        model = emit_weight_only(source, plan, made.weights, request.format)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         if request.plan is None:
             raise
@@ -82,8 +89,45 @@ def make_weight_only(request: ConvertRequest, saved: Plan | None, progress: Prog
         plan=plan,
         model=model,
         sample=trial.sample,
-        facts=RoundingFacts(effort=request.effort),
-        notes=trial.notes,
+        facts=made.facts,
+        digests=made.digests,
+        provenance=made.provenance,
+        notes=(*trial.notes, *made.notes),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rounded:
+    """Weights, and what is told of them."""
+
+    weights: Mapping[str, StoredWeight]
+    facts: RoundingFacts
+    digests: SampleDigests = field(default_factory=lambda: SampleDigests.of(()))
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _rounded(source: FloatModel, plan: Plan, request: ConvertRequest, progress: Progress) -> _Rounded:
+    """The weights, rounded against the samples where there are any and the effort wants it."""
+    nearest = solve_weight_only(plan, source.view)
+    effort = EFFORTS[request.effort]
+    facts = RoundingFacts(effort=effort.name)
+    if not (request.data.specs and effort.gptq and plan.layers) or plan.nearest:
+        return _Rounded(weights=nearest, facts=facts)
+    dataset = open_samples(request.data, source.inputs)
+    kept, fingerprint = SampleKeeper(effort.samples), Fingerprint()
+    count = sum(1 for _ in kept.watch(fingerprint.watch(dataset)))
+    found = refine_weights(source, plan, nearest, kept.samples, request, progress)
+    return _Rounded(
+        weights=found.weights,
+        facts=found.facts,
+        digests=fingerprint.digests,
+        provenance={
+            "data_fingerprint": fingerprint.hexdigest(),
+            "data_samples": str(count),
+            "data_synthetic": str(dataset.synthetic).lower(),
+        },
+        notes=(*dataset.notes, *found.notes),
     )
 
 

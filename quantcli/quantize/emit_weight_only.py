@@ -121,11 +121,8 @@ class WeightOnlyEmitter:
         if not self._folds:
             return self.dequantized(root, turned=turned)
         if (root, turned) not in self._made:
-            if turned:
-                value = self._transposed(self._floats(root, False), root)
-            else:
-                value = self.stored(root).folded()
-            self._made[root, turned] = value
+            made = self._transposed(self._floats(root, False), root) if turned else self.stored(root).folded()
+            self._made[root, turned] = made
         return self._made[root, turned]
 
     def _transposed(self, value: str, name: str) -> str:

@@ -1,8 +1,8 @@
 """Constants with the same values: equal, or one the transpose of the other.
 
 A language model reads its embedding twice, row by row at its begin and as the weight of its last product;
-exporters that fold the Transpose write both matrices down. The first of them, in order of reading, is the *source* of the
-others.
+exporters that fold the Transpose write both matrices down. The first of them, in order of reading, is the
+*source* of the others.
 """
 
 from __future__ import annotations

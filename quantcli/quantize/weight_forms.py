@@ -25,7 +25,7 @@ KERNEL_BITS = frozenset({2, 4, 8})
 """Widths that MatMulNBits computes with."""
 
 SMALLEST_BLOCK = 16
-"""Smallest block of MatMulNBits, whose blocks are powers of two; smaller ones spend more on scales than they save."""
+"""Smallest block of MatMulNBits, whose blocks are powers of two; smaller ones have too many scales."""
 
 _COLUMNS_OF_2_BITS = 4
 """N must be a multiple of it for 2 bits: see above."""
