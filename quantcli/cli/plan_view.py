@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 NOT_ABOUT_FLOATS = "F901"
 
+_ASIDE = {NOT_ABOUT_FLOATS, "F231"}
+"""Reasons of nodes that nobody expects to change."""
+
 _WORDS = {"quantize": "integer", "store": "stored", "passthrough": "moved", "fuse": "fused", "float": "float"}
 
 
@@ -44,7 +47,7 @@ def reason_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
     for node in plan.nodes:
         if node.reason is not None:
             groups.setdefault((node.reason.code, node.op_type), []).append(node)
-    ranked = sorted(groups.items(), key=lambda item: (item[0][0] == NOT_ABOUT_FLOATS, -len(item[1]), item[0]))
+    ranked = sorted(groups.items(), key=lambda item: (item[0][0] in _ASIDE, -len(item[1]), item[0]))
     return [(str(len(nodes)), op, code, _sentence(nodes)) for (code, op), nodes in ranked]
 
 

@@ -23,6 +23,8 @@ else:  # generic only in recent versions of click
 WIDTHS = (16, 8, 4, 2)
 """Bits that integers of ONNX have, as far as weights and activations may have them."""
 
+EIGHT = 8
+
 FLOAT_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
 """Values of --bits that name a float type to compute in, and numpy's name of it."""
 
@@ -94,10 +96,9 @@ def scheme_options(section: str) -> Decorator:
             "--granularity",
             type=Granularity(),
             metavar="channel|tensor|block:N",
-            default="channel",
-            show_default=True,
             section=section,
-            help="One scale for each output channel of a weight, for all of it, or (weight-only) for N values.",
+            help="One scale for each output channel of a weight, for all of it, or (weight-only) for N values.  "
+            "[default: channel; block:32 for --weight-only with 4 or 2 bits]",
         ),
         option(
             "--symmetric/--asymmetric",
@@ -110,7 +111,7 @@ def scheme_options(section: str) -> Decorator:
             "--weight-symmetric/--weight-asymmetric",
             default=None,
             section=section,
-            help="The same for weights.  [default: symmetric]",
+            help="The same for weights.  [default: symmetric, but for --weight-only with 4 or 2 bits]",
         ),
         option(
             "--pow2-scales", is_flag=True, section=section, help="Powers of two as scales (fixed-point hardware)."
@@ -126,8 +127,8 @@ def scheme_options(section: str) -> Decorator:
             type=click.IntRange(0, 4),
             metavar="N",
             section=section,
-            help="Of MatMulNBits (weight-only): 1 computes in float32, 4 with int8 activations (faster), 0 as the "
-            "runtime likes.  [default: 4]",
+            help="Of MatMulNBits (weight-only, --format qoperator): 1 computes in float32, 4 with int8 "
+            "activations (faster), 0 as the runtime likes.  [default: 4]",
         ),
         option(
             "--dynamic-lstm",
@@ -194,15 +195,20 @@ def recipe_of(shared: dict[str, Any]) -> Recipe:
     check_bits(shared)
     _check_float8(shared)
     form = form_of(shared)
-    granularity = str(shared["granularity"])
+    weight_dtype = _type(shared["weight_bits"] or shared["bits"], signed=True)
+    narrow = form is Form.WEIGHT_ONLY and weight_dtype.bits < EIGHT
+    granularity = shared["granularity"] or ("block:32" if narrow else "channel")
     block = int(granularity.partition(":")[2] or 0)
-    weight_symmetric = shared.get("weight_symmetric") is not False
+    weight_symmetric = shared.get("weight_symmetric")
+    if weight_symmetric is None:
+        # MiniLM, 4 bits in blocks of 32: cosine 0.9871 with zero points, 0.9807 without
+        weight_symmetric = not narrow
     level = shared.get("accuracy_level")
     return Recipe(
         target=shared["target"],
         form=form,
         float_type=FLOAT_TYPES.get(str(shared["bits"]), ""),
-        weight_dtype=_type(shared["weight_bits"] or shared["bits"], signed=True),
+        weight_dtype=weight_dtype,
         activation_dtype=_type(shared["activation_bits"] or shared["bits"], signed=False),
         symmetric=bool(shared["symmetric"]) or shared["bits"] == FLOAT8,
         weight_symmetric=weight_symmetric,

@@ -150,6 +150,9 @@ def _finish(
     _write_plan(request, plan)
     data, fidelity_on = _quick_data(request)
     report = convert_report(request, source, output, plan, kernels, data, made.digests, progress)
+    told = made.notes
+    if plan.form is Form.WEIGHT_ONLY:  # what its kernels do with activations belongs into the report
+        report, told = replace(report, notes=(*report.notes, *told)), ()
     written = write_reports(report, request.reports, overwrite=request.overwrite)
     placed = () if verdict is None else verdict.sentences(float_wanted=request.float_if_faster)
     return ConvertResult(
@@ -164,7 +167,7 @@ def _finish(
         report=report,
         rounding=made.facts,
         placement=verdict,
-        notes=(*report.notes, *placed, *made.notes),
+        notes=(*report.notes, *placed, *told),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from quantcli.algorithms.effort import EFFORTS
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.data.overlap import SampleDigests
-from quantcli.errors import ConfigError, ModelError
+from quantcli.errors import ConfigError, ModelError, UsageError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.shapes import forget_types
@@ -21,15 +21,23 @@ from quantcli.pipeline.types import ConvertRequest, RoundingFacts
 from quantcli.pipeline.workbench import SampleKeeper
 from quantcli.progress import Progress
 from quantcli.quantize.choices import Choices
+from quantcli.quantize.emit_nbits import NBitsEmitter
 from quantcli.quantize.emit_weight_only import WeightOnlyEmitter
-from quantcli.quantize.plan import Plan
+from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.plan_weight_only import make_weight_only_plan
 from quantcli.quantize.solve_weight_only import StoredWeight, solve_weight_only
+from quantcli.quantize.weight_forms import SMALLEST_BLOCK
 
 PLAIN = Choices(silu="integer", residual_norm="add")
 """Preparation that writes nothing for the sake of integer kernels."""
 
-EMITTERS = {"qdq": WeightOnlyEmitter}
+DEFAULT_LEVEL = 4
+"""Accuracy level of MatMulNBits at which it is fast."""
+
+SLOW_IN_FLOAT = frozenset({2, 8})
+"""Bits for which onnxruntime 1.32 has no fast kernel at the other levels (one row: 7 and 9 times float)."""
+
+EMITTERS = {"qdq": WeightOnlyEmitter, "qoperator": NBitsEmitter}
 
 
 def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tuple[FloatModel, Plan]:
@@ -38,6 +46,7 @@ def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tupl
     Raises:
         ModelError: M303, an opset is asked for that is too low; M304, there is nothing to quantize.
     """
+    _check(request)
     lowest = 0
     while True:
         source = load_float_model(
@@ -92,8 +101,54 @@ def make_weight_only(request: ConvertRequest, saved: Plan | None, progress: Prog
         facts=made.facts,
         digests=made.digests,
         provenance=made.provenance,
-        notes=(*trial.notes, *made.notes),
+        notes=(*trial.notes, *made.notes, *_kernel_notes(plan, request.format)),
     )
+
+
+def _check(request: ConvertRequest) -> None:
+    """Refuse what the form does not have, before any work.
+
+    Raises:
+        UsageError: U102 or U105.
+    """
+    recipe = request.recipe
+    if recipe.block and recipe.block < SMALLEST_BLOCK:
+        raise UsageError(
+            "U102",
+            f"blocks of {recipe.block} values are not available: their scales take as much as they save",
+            hint=f"--granularity block:{SMALLEST_BLOCK} or more; powers of two run as integer kernels",
+        )
+    if request.calibration is not None:
+        raise UsageError(
+            "U105",
+            "--calibration has no effect with --weight-only: it has ranges of activations, which stay float",
+            hint="leave it out; --data rounds weights against samples",
+        )
+    if recipe.accuracy_level != DEFAULT_LEVEL and request.format != "qoperator":
+        raise UsageError(
+            "U105",
+            "--accuracy-level is an attribute of MatMulNBits, which --format qdq does not write",
+            hint="add --format qoperator",
+        )
+
+
+def _kernel_notes(plan: Plan, form: str) -> tuple[str, ...]:
+    """What the kernels do with activations."""
+    if not plan.count(Action.QUANTIZE):
+        return ()
+    level = plan.accuracy_level
+    if form != "qoperator":
+        told = (
+            "onnxruntime makes MatMulNBits of DequantizeLinear and MatMul, by default with accuracy level 4: "
+            "activations are rounded to int8 inside (session.qdq_matmulnbits_accuracy_level changes it)"
+        )
+        return (told,)
+    inside = "activations are rounded to int8 inside" if level == DEFAULT_LEVEL else "products are float32"
+    told = f"MatMulNBits has accuracy level {level}: {inside}"
+    bits = min(layer.weight_spec.dtype.bits for layer in plan.layers)
+    if level < DEFAULT_LEVEL and any(layer.weight_spec.dtype.bits in SLOW_IN_FLOAT for layer in plan.layers):
+        told += f"; with {bits} bits that takes 2 to 9 times as long as the float model (onnxruntime 1.32)"
+    return (told,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,10 +121,14 @@ class _Candidates:
         table = find_table(self._view, node)
         if isinstance(table, Reason):
             return table
-        shape = self._shape(table.table)
-        spec = table_spec(shape, self._recipe, self._view.tensors[node.inputs[1]].rank)
         reading = WeightReading(
-            node=node, index=0, action=Action.PASSTHROUGH, constant=table.table, shape=shape, spec=spec
+            node=node,
+            index=0,
+            action=Action.PASSTHROUGH,
+            constant=table.table,
+            shape=self._shape(table.table),
+            spec=table_spec(self._recipe),
+            blocks=self._view.tensors[node.inputs[1]].rank is not None,
         )
         return [reading]
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from quantcli.core.spec import QuantSpec
 from quantcli.graph.view import NodeInfo
 from quantcli.quantize.recipe import Recipe
+from quantcli.quantize.tables import TABLE_SPEC
 from quantcli.quantize.weight_grid import scale_shape
 from quantcli.quantize.weight_ports import CONVOLUTIONS, Port
 
@@ -80,13 +81,15 @@ def stored_spec(node: NodeInfo, port: Port, shape: tuple[int, ...], recipe: Reci
     return replace(spec, axis=port.channel)
 
 
-def table_spec(shape: tuple[int, ...], recipe: Recipe, index_rank: int | None) -> QuantSpec:
-    """Form of a table whose rows are looked up: a scale per row, or per block of a row."""
-    spec = replace(base_spec(recipe), axis=0)
-    if len(shape) != 2 or index_rank is None or not recipe.block:
-        return spec
-    block = even_block(shape[1], recipe.block)
-    return replace(spec, axis=1, block=block) if block else spec
+def table_spec(recipe: Recipe) -> QuantSpec:
+    """Form of a table whose rows are looked up: a scale per row, and 8 bits at least.
+
+    Measured on MiniLM in 4 bits, blocks of 32: cosine of the embeddings 0.9885 with tables in float, 0.9871 with
+    tables in 4 bits as well. A table that is the weight of a product, too, has the bits of that.
+    """
+    if recipe.weight_dtype.bits > TABLE_SPEC.dtype.bits:
+        return replace(base_spec(recipe), axis=0)
+    return replace(TABLE_SPEC, pow2=recipe.pow2_scales)
 
 
 def base_spec(recipe: Recipe) -> QuantSpec:

@@ -30,6 +30,7 @@ class WeightReading:
         shape: Its shape.
         spec: Its form, as this reading wants it.
         port: The axes; None for a lookup.
+        blocks: Whether a lookup can have blocks along its rows: the rank of its indices must be known.
     """
 
     node: NodeInfo
@@ -39,6 +40,7 @@ class WeightReading:
     shape: tuple[int, ...]
     spec: QuantSpec
     port: Port | None = None
+    blocks: bool = False
 
     def accepts(self, spec: QuantSpec) -> bool:
         """Whether this reading can do what it does with a weight in this form."""
@@ -48,7 +50,9 @@ class WeightReading:
         if self.action is Action.STORE:
             return even
         if self.action is Action.PASSTHROUGH:
-            return spec == self.spec or (spec.axis == 0 and not spec.block) or (bool(self.spec.block) and even)
+            if not spec.block:
+                return spec.axis == 0
+            return self.blocks and even and spec.axis == 1 and len(self.shape) == 2
         assert self.port is not None
         if spec.block:
             return spec.axis == self.port.contraction and is_kernel_block(spec.block)
@@ -117,5 +121,5 @@ def _options(
     for reading in sorted(readings, key=lambda reading: reading.action is not Action.QUANTIZE):
         yield turned(reading, reading.spec)
     for reading in readings:
-        if reading.action is Action.PASSTHROUGH:
-            yield turned(reading, replace(reading.spec, axis=0, block=0))
+        if reading.action is Action.QUANTIZE and reading.spec.block and reading.port is not None:
+            yield turned(reading, replace(reading.spec, axis=reading.port.channel, block=0))
