@@ -169,7 +169,7 @@ def _rounded(source: FloatModel, plan: Plan, request: ConvertRequest, progress: 
     facts = RoundingFacts(effort=effort.name)
     if not (request.data.specs and effort.gptq and plan.layers) or plan.nearest:
         return _Rounded(weights=nearest, facts=facts)
-    dataset = open_samples(request.data, source.inputs)
+    dataset = open_samples(request.data, source.inputs, request.model)
     kept, fingerprint = SampleKeeper(effort.samples), Fingerprint()
     count = sum(1 for _ in kept.watch(fingerprint.watch(dataset)))
     found = refine_weights(source, plan, nearest, kept.samples, request, progress)

@@ -7,6 +7,7 @@ floats again, for every operator can do that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -117,9 +118,19 @@ def _alike(readings: Sequence[WeightReading], tied: Mapping[str, TiedPlan]) -> l
 def _options(
     readings: Sequence[WeightReading], turned: Callable[[WeightReading, QuantSpec], QuantSpec]
 ) -> Iterator[QuantSpec]:
-    """Forms that may suit all, in the axes of the stored weight: those of kernels first."""
-    for reading in sorted(readings, key=lambda reading: reading.action is not Action.QUANTIZE):
+    """Forms that may suit all, in the axes of the stored weight: those of kernels first.
+
+    Where rows of a table cannot be cut into the blocks of a kernel, smaller blocks may divide them.
+    """
+    kernels = [reading for reading in readings if reading.action is Action.QUANTIZE]
+    for reading in kernels:
         yield turned(reading, reading.spec)
+    for reading in kernels:
+        if not reading.spec.block or reading.port is None:
+            continue
+        block = math.gcd(reading.spec.block, reading.shape[reading.port.contraction])
+        if is_kernel_block(block):
+            yield turned(reading, replace(reading.spec, block=block))
+        yield turned(reading, replace(reading.spec, axis=reading.port.channel, block=0))
     for reading in readings:
-        if reading.action is Action.QUANTIZE and reading.spec.block and reading.port is not None:
-            yield turned(reading, replace(reading.spec, axis=reading.port.channel, block=0))
+        yield turned(reading, reading.spec)
