@@ -17,6 +17,9 @@ NOT_ABOUT_FLOATS = "F901"
 _ASIDE = {NOT_ABOUT_FLOATS, "F231"}
 """Reasons of nodes that nobody expects to change."""
 
+_NO_PRODUCT = "F221"
+"""Says little of a node in the dynamic form; such reasons come behind the telling ones."""
+
 _WORDS = {"quantize": "integer", "store": "stored", "passthrough": "moved", "fuse": "fused", "float": "float"}
 
 
@@ -47,8 +50,13 @@ def reason_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
     for node in plan.nodes:
         if node.reason is not None:
             groups.setdefault((node.reason.code, node.op_type), []).append(node)
-    ranked = sorted(groups.items(), key=lambda item: (item[0][0] in _ASIDE, -len(item[1]), item[0]))
+    ranked = sorted(groups.items(), key=lambda item: (_rank(item[0][0]), -len(item[1]), item[0]))
     return [(str(len(nodes)), op, code, _sentence(nodes)) for (code, op), nodes in ranked]
+
+
+def _rank(code: str) -> int:
+    """0 for a reason that tells something."""
+    return 2 if code in _ASIDE else int(code == _NO_PRODUCT)
 
 
 def node_rows(plan: Plan) -> list[tuple[str, str, str, str]]:

@@ -227,11 +227,11 @@ def _ask_runtime_for_types(model: OnnxModel) -> None:
 
 def nothing_to_quantize(source: FloatModel, plan: Plan) -> ModelError:
     """The error for a plan without kernels: it names the commonest reasons of nodes that compute."""
-    reasons = Counter(
-        f"{node.op_type}: {node.reason.sentence}"
-        for node in plan.nodes
-        if node.reason is not None and node.reason.code != "F901"
-    )
+    told = [(node.op_type, node.reason) for node in plan.nodes if node.reason is not None]
+    telling = [item for item in told if item[1].code not in {"F221", "F901"}] or [
+        item for item in told if item[1].code != "F901"
+    ]
+    reasons = Counter(f"{op_type}: {reason.sentence}" for op_type, reason in telling)
     named = "; ".join(sentence for sentence, _ in reasons.most_common(3)) or "no node computes on floats"
     return ModelError(
         "M304",
