@@ -34,7 +34,12 @@ from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.plan_dynamic import LSTM_OFFERED, make_dynamic_plan
 from quantcli.quantize.recipe import node_selector
 from quantcli.quantize.solve import Solution
-from quantcli.quantize.solve_dynamic import fake_quantize_dynamically, solve_dynamic, solve_recurrent
+from quantcli.quantize.solve_dynamic import (
+    fake_quantize_dynamically,
+    solve_dynamic,
+    solve_recurrent,
+    tied_tables,
+)
 
 DYNAMIC_OPSET = 11
 """First ai.onnx version with DynamicQuantizeLinear."""
@@ -291,7 +296,10 @@ class _Bench:
             peak_bytes=refined.sweep.peak_bytes,
             variants=dict(sorted(Counter(refined.variants.values()).items())),
         )
-        return refined.solution, told
+        # What is tied to a table stays as it is, so that it is stored once.
+        tied = tied_tables(plan, self._source.whole, nearest)
+        kept = {node: nearest.layers[node] for node in tied}
+        return replace(refined.solution, layers={**refined.solution.layers, **kept}), told
 
     def _balance(self, plan: Plan, statistics: CalibrationStatistics, alpha: float) -> None:
         """Balance the channels of the graph."""

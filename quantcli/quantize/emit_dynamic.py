@@ -19,7 +19,7 @@ from quantcli.graph.view import GraphView
 from quantcli.quantize.plan import LayerPlan, Plan, RecurrentPlan
 from quantcli.quantize.recurrent import LSTM_INPUTS
 from quantcli.quantize.solve import Solution
-from quantcli.quantize.solve_dynamic import QuantizedGates
+from quantcli.quantize.solve_dynamic import QuantizedGates, product_form, tied_tables
 from quantcli.quantize.tables import TableWriter
 
 CONTRIB = "com.microsoft"
@@ -44,13 +44,15 @@ class DynamicEmitter:
         self._rounded: dict[tuple[str, str], tuple[str, str, str]] = {}
         self._stored: dict[tuple[str, bytes], tuple[str, str]] = {}
         self._zeros: dict[tuple[int, ...], str] = {}
+        self._writer = TableWriter(editor, view)
+        self._tied = tied_tables(plan, view, solution)
+        self._turned: dict[str, str] = {}
 
     def emit(self) -> None:
         """Write everything."""
-        writer = TableWriter(self._editor, self._view)
         for table in self._plan.tables:
             found = self._solution.tables[table.node]
-            writer.write(table, found.values, found.params)
+            self._writer.write(table, found.values, found.params)
         for layer in self._plan.layers:
             self._layer(layer)
         for item in self._plan.recurrent:
@@ -92,22 +94,36 @@ class DynamicEmitter:
         return self._rounded[name, scope]
 
     def _weight(self, layer: LayerPlan) -> tuple[str, str]:
-        """Initializers of integers, (…, inputs, outputs), and scales."""
+        """Integers, (…, inputs, outputs), and scales."""
         found = self._solution.layers[layer.node]
-        integers, scale = found.weight, found.weight_params.scale
-        if self._view.node_by_name[layer.node].attributes.get("transB", 0):
-            integers = np.ascontiguousarray(integers.T)
-        return self._store(layer.weight, integers, scale)
+        integers = np.ascontiguousarray(product_form(found.weight, self._view.node_by_name[layer.node]))
+        return self._store(layer.weight, integers, found.weight_params.scale, self._tied.get(layer.node, ""))
 
-    def _store(self, name: str, integers: np.ndarray, scale: np.ndarray) -> tuple[str, str]:
-        """Initializers of integers and scales; equal ones of one name are stored once."""
+    def _store(self, name: str, integers: np.ndarray, scale: np.ndarray, table: str = "") -> tuple[str, str]:
+        """Integers and scales; equal ones of one name are stored once, and the transpose of a ``table`` with it."""
         key = (name, integers.tobytes() + scale.tobytes())
         if key not in self._stored:
-            self._stored[key] = (
-                self._editor.add_initializer(f"{name}_quantized", integers),
-                self._editor.add_initializer(f"{name}_scale", scale),
-            )
+            if table:
+                stored = self._transposed(table)
+            else:
+                stored = self._editor.add_initializer(f"{name}_quantized", integers)
+            self._stored[key] = stored, self._editor.add_initializer(f"{name}_scale", scale)
         return self._stored[key]
+
+    def _transposed(self, table: str) -> str:
+        """The transpose of a table's integers, which the runtime computes once, when it loads the model."""
+        if table not in self._turned:
+            source = self._writer.integers_of(table)
+            self._turned[table] = self._editor.new_value_name(f"{table}_transposed")
+            self._editor.add_node(
+                "Transpose",
+                [source],
+                [self._turned[table]],
+                name=f"{table}_Transpose",
+                attributes={"perm": (1, 0)},
+                scope="",
+            )
+        return self._turned[table]
 
     def _bias(self, layer: LayerPlan) -> str:
         """Initializer of the bias with one axis; that of an Add behind the product is put there."""

@@ -140,16 +140,19 @@ class _DynamicPlanner:
         found = find_lstm(self.view, node, self.recipe.weight_dtype, per_channel=self.recipe.per_channel)
         if isinstance(found, RecurrentPlan) and not self.recipe.dynamic_lstm:
             values = self._size(found.weight) + self._size(found.recurrence)
-            sentence = f"LSTM with {values} weights: --dynamic-lstm makes integers of them"
+            sentence = f"--dynamic-lstm makes integers of its {values} weights"
             return Reason(code=LSTM_OFFERED, sentence=sentence)
         return found
 
     def _other(self, node: NodeInfo) -> Reason:
         """Why an operator that is no product stays in float."""
         if node.op in _CONVOLUTIONS:
-            return Reason(code="F222", sentence=f"{node.op_type}: ConvInteger takes 6.3 times as long as float")
+            return Reason(code="F222", sentence="ConvInteger takes 6.3 times as long as the float convolution")
         if node.op in _WITHOUT_KERNEL:
-            return Reason(code="F224", sentence=f"{node.op_type}: --weight-only stores its weights as integers")
+            return Reason(
+                code="F224",
+                sentence=f"onnxruntime has no integer {node.op_type}; --weight-only makes its weights smaller",
+            )
         return Reason(code="F221", sentence=f"{node.op_type} is no product with a constant weight")
 
     def _wanted(

@@ -14,7 +14,7 @@ import numpy as np
 
 from quantcli.core.affine import params_from_range, quantize
 from quantcli.errors import ModelError
-from quantcli.graph.view import GraphView
+from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.recurrent import quantize_gates
 from quantcli.quantize.solve import Solution, solve_tables
@@ -52,6 +52,34 @@ def solve_dynamic(plan: Plan, view: GraphView) -> Solution:
         params = params_from_range(-bound, bound, layer.weight_spec)
         layers[layer.node] = QuantizedLayer(weight=quantize(values, params), weight_params=params)
     return Solution(tensors={}, layers=layers, constants={}, tables=solve_tables(plan, view), dropped=(), kept=())
+
+
+def tied_tables(plan: Plan, view: GraphView, solution: Solution) -> dict[str, str]:
+    """Layers whose weight is the transpose of a table that is looked up, integers and scales alike.
+
+    A language model reads its embedding row by row, and transposed as the weight of its last product. Rows of the
+    one and columns of the other have the same largest value, so that rounding to nearest gives the same integers.
+
+    Returns:
+        Node of the layer → table.
+    """
+    found = {}
+    tables = {table.table: solution.tables[table.node] for table in plan.tables}
+    for node, layer in solution.layers.items():
+        integers = product_form(layer.weight, view.node_by_name[node])
+        for name, table in tables.items():
+            alike = table.values.T.shape == integers.shape and np.array_equal(
+                table.params.scale, layer.weight_params.scale
+            )
+            if alike and np.array_equal(table.values.T, integers):
+                found[node] = name
+                break
+    return found
+
+
+def product_form(weight: np.ndarray, node: NodeInfo) -> np.ndarray:
+    """The weight of MatMul or Gemm as (…, inputs, outputs)."""
+    return weight.T if node.attributes.get("transB", 0) else weight
 
 
 def solve_recurrent(plan: Plan, view: GraphView) -> dict[str, QuantizedGates]:

@@ -126,6 +126,10 @@ class TableWriter:
         self._editor.add_cast(integers, "float32", steps, name=f"{name}_Cast", scope=body)
         self._editor.add_node("Mul", [steps, scale], [rows], name=f"{name}_Mul", scope=body)
 
+    def integers_of(self, table: str) -> str:
+        """Initializer of the integers of ``table``, which was written."""
+        return self._stored[table][0]
+
     def _store(self, plan: TablePlan, values: np.ndarray, params: QuantParams) -> tuple[str, str]:
         """Initializers of the integers and of the scales, which get the rank of the table."""
         if plan.table not in self._stored:

@@ -151,7 +151,7 @@ def test_a_dry_run_needs_nothing_and_writes_the_plan(folder: Path) -> None:
 
 
 def test_an_lstm_is_offered_and_converted_on_request(folder: Path) -> None:
-    with pytest.raises(ModelError, match="--dynamic-lstm makes integers of them"):
+    with pytest.raises(ModelError, match="--dynamic-lstm makes integers of its 3072 weights"):
         run(folder, "lstm.onnx")
     result = run(folder, "lstm.onnx", recipe=Recipe(form=Form.DYNAMIC, dynamic_lstm=True))
     assert dict(result.kernels.integer) == {"DynamicQuantizeLSTM": 1}

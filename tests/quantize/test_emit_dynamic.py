@@ -199,6 +199,25 @@ def test_gates_are_stored_transposed_with_a_scale_per_direction_and_row() -> Non
     assert (error <= scale[..., None] * (0.5 + 128 * 2.0**-23)).all()
 
 
+@pytest.mark.parametrize("transposed", ["matmul", "gemm"])
+def test_a_table_that_is_a_weight_as_well_is_stored_once(transposed) -> None:
+    table = RNG.normal(0, 1, (100, SIDE)).astype(np.float32)
+    product = {"matmul": "y = MatMul(e, w)", "gemm": "y = Gemm <transB = 1> (e, table)"}[transposed]
+    text = f"g (int64[N] i) => (float[N,100] y) {{ e = Gather(table, i) {product} }}"
+    constants = {"table": table, **({"w": table.T.copy()} if transposed == "matmul" else {})}
+    model = emitted(graph(text, **constants))
+    kept = [info for info in model.view().tensors.values() if info.is_constant and info.rank == 2]
+    assert [(info.dtype, info.shape) for info in kept if 1 not in info.shape] == [("int8", (100, SIDE))]
+    found = kernels(model)  # the transpose is gone: it is folded when the model is loaded
+    assert found["DynamicQuantizeMatMul"] == 1
+    assert "Transpose" not in found
+    steps = np.abs(table).max(axis=1, keepdims=True) / 127
+    seen = (np.rint(table / steps) * steps).astype(np.float32)
+    i = np.array([5, 9])
+    expected = fake_quantize_dynamically(seen[i]) @ seen.T
+    assert np.allclose(run(model, {"i": i})["y"], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_table_and_the_layer_that_read_one_constant_have_integers_each() -> None:
     table = RNG.normal(0, 1, (SIDE, SIDE)).astype(np.float32)
     text = "g (int64[N] i) => (float[N,64] y) { e = Gather(table, i) y = MatMul(e, table) }"
