@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantcli.evaluate.quantized_weights import constant_value
+from quantcli.evaluate.quantized_weights import constant_value, folded_value
 from quantcli.evaluate.structure import DEQUANTIZE_OPS, dequantizer
 from quantcli.graph.view import GraphView, NodeInfo
 
@@ -128,7 +128,7 @@ def _rows(weight: np.ndarray, node: NodeInfo, *, conv: bool) -> np.ndarray:
 
 
 def _of_operator(view: GraphView, node: NodeInfo, weight_slot: int, scale_slot: int | None) -> _Operands | None:
-    weight = constant_value(view, node.input(weight_slot))
+    weight = folded_value(view, node.input(weight_slot))
     scale = np.ones(1) if scale_slot is None else constant_value(view, node.input(scale_slot))
     if weight is None or scale is None or weight.ndim < 2:
         return None

@@ -63,6 +63,17 @@ _WIDENED = frozenset({"int2", "uint2", "int4", "uint4", "int8", "uint8"})
 """Types that a Cast widens in front of DequantizeLinear."""
 
 
+def folded_value(view: GraphView, name: str) -> np.ndarray | None:
+    """As ``constant_value``, also where ``name`` is the transpose of one: the runtime folds that when it loads."""
+    node = view.producer(name)
+    if node is None or node.op != "Transpose":
+        return constant_value(view, name)
+    array, order = constant_value(view, node.input(0)), node.attributes.get("perm")
+    if array is None:
+        return None
+    return array.transpose([int(axis) for axis in order] if isinstance(order, tuple) else None)
+
+
 def _behind_cast(view: GraphView, name: str) -> str:
     """The constant that a Cast widens to integers ``name``; ``name`` itself where there is none."""
     node = view.producer(name)
@@ -110,13 +121,15 @@ def find_constant(view: GraphView, name: str, *, scale: str = "", zero: str = ""
 def _steps(view: GraphView, node: NodeInfo) -> FoundWeight | None:
     """The weight of MatMulInteger or ConvInteger; its scale is multiplied to the product, somewhere behind.
 
-    onnxruntime names it after the weight ("w_quantized", "w_scale"); without such a constant it stays unknown.
+    onnxruntime names it after the weight ("w_quantized", "w_scale"); else it is looked for behind the product:
+    Cast, and Mul with the product of two scales, of which one is constant. Without such a constant it is unknown.
     """
     axis = 0 if node.op_type == "ConvInteger" else -1
     base = node.input(1).removesuffix("_quantized")
-    if view.is_constant(f"{base}_scale"):
-        return _dequantized(view, node.input(1), f"{base}_scale", node.input(3), axis, 0)
-    q = constant_value(view, node.input(1))
+    scale = f"{base}_scale" if view.is_constant(f"{base}_scale") else _scale_behind(view, node)
+    if scale:
+        return _dequantized(view, node.input(1), scale, node.input(3), axis, 0)
+    q = folded_value(view, node.input(1))
     z = constant_value(view, node.input(3)) if node.input(3) else None
     if q is None or (node.input(3) and z is None):
         return None
@@ -130,6 +143,21 @@ def _steps(view: GraphView, node: NodeInfo) -> FoundWeight | None:
         granularity="",
         scaled=False,
     )
+
+
+def _scale_behind(view: GraphView, node: NodeInfo) -> str:
+    """The constant w of ``Mul(Cast(product), Mul(s, w))`` behind an integer product; "" where there is none."""
+    behind = node
+    for op in ("Cast", "Mul"):
+        uses = view.uses(behind.outputs[0])
+        if len(uses) != 1 or uses[0].node.op != op:
+            return ""
+        behind, product = uses[0].node, behind.outputs[0]
+    other = next((name for name in behind.inputs if name != product), "")
+    scales = view.producer(other)
+    if scales is None or scales.op != "Mul":
+        return ""
+    return next((name for name in scales.inputs if view.is_constant(name)), "")
 
 
 def _unpacked(view: GraphView, node: NodeInfo) -> FoundWeight | None:
@@ -218,7 +246,7 @@ def _transposed(found: FoundWeight | None, perm: object) -> FoundWeight | None:
 
 
 def _dequantized(view: GraphView, weight: str, scale: str, zero: str, axis: int, block: int) -> FoundWeight | None:
-    q, s = constant_value(view, weight), constant_value(view, scale)
+    q, s = folded_value(view, weight), constant_value(view, scale)
     z = constant_value(view, zero) if zero else None
     if q is None or s is None or (zero and z is None):
         return None

@@ -100,7 +100,7 @@ class DynamicEmitter:
         return self._store(layer.weight, integers, found.weight_params.scale, self._tied.get(layer.node, ""))
 
     def _store(self, name: str, integers: np.ndarray, scale: np.ndarray, table: str = "") -> tuple[str, str]:
-        """Integers and scales; equal ones of one name are stored once, and the transpose of a ``table`` with it."""
+        """Integers and scales; equal ones of one name are stored once, and a transposed ``table`` with it."""
         key = (name, integers.tobytes() + scale.tobytes())
         if key not in self._stored:
             if table:

@@ -29,6 +29,9 @@ from quantcli.runtime.session import Session
 
 OPSET = 11
 
+TOO_NEW = "M303"
+"""Models of an opset that onnxruntime has no quantizers for, and that cannot be lowered."""
+
 
 def convert_and_check(name: str, path: Path, feed: Sample) -> str:
     """What became of one model."""
@@ -73,7 +76,7 @@ def run_suite(folder: Path, step: int) -> Counter[str]:
         except QuantcliError as error:
             counts["refused"] += 1
             refused.append((name, error.code, error.message))
-    assert [case for case in refused if case[1] not in REFUSALS] == []
+    assert [case for case in refused if case[1] not in {*REFUSALS, TOO_NEW}] == []
     return counts
 
 

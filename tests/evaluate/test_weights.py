@@ -277,3 +277,19 @@ def test_a_computed_batch_normalization_leaves_the_weight_unmatched():
     q, s = per_channel(CONV)
     original = view(text, w=CONV, b=np.ones(6, np.float32))
     assert compare_weights(original, view(CONV_QDQ, q=q, s=s, z=np.zeros(6, np.int8))).not_found == 1
+
+
+@pytest.mark.parametrize("weight", ["q", "v"])
+@pytest.mark.parametrize("product", ["f, t", "t, f"])
+def test_the_scale_of_an_integer_product_is_found_behind_it(weight, product):
+    q, s = per_channel(MATRIX, axis=1)
+    graph = HEAD + (
+        "net (float[N,8] x) => (float[N,5] y) { i, xs, xz = DynamicQuantizeLinear(x)  v = Transpose(qt)"
+        f"  [c] p = MatMulInteger(i, {weight}, xz)  f = Cast<to = 1>(p)  t = Mul(xs, s)  y = Mul({product}) }}"
+    )
+    quantized = view(graph, q=q, qt=q.T.copy(), s=s)
+    original = view(HEAD + "net (float[N,8] x) => (float[N,5] y) { [c] y = MatMul(x, w) }", w=MATRIX)
+    (layer,) = compare_weights(original, quantized).layers
+    error = MATRIX - q * s
+    assert layer.sqnr == pytest.approx(10 * np.log10((MATRIX**2).sum() / (error**2).sum()), rel=1e-5)
+    assert layer.granularity == "per-channel"
