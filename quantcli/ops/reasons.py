@@ -38,7 +38,7 @@ REASONS: dict[str, str] = {
     "F224": "A recurrent operator for which onnxruntime has no integer kernel (GRU, RNN). The weight-only form "
     "stores its weights as integers.",
     "F225": "A product so small that rounding its input while the model runs takes as long as integers save "
-    "(measured: weights of fewer than 4096 values).",
+    "(measured: fewer than 4096 weights; fewer than 32768 of an LSTM).",
     "F231": "The weight-only form changes nothing but constant weights, and the operator has none.",
     "F232": "The weight is so small that its integers, with their scales and the nodes that read them, save less "
     "than a kilobyte.",

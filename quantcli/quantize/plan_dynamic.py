@@ -30,7 +30,7 @@ from quantcli.quantize.form import Form
 from quantcli.quantize.kernels import FLOAT32, Kernel, find_kernel, weight_spec
 from quantcli.quantize.plan import Action, LayerPlan, NodePlan, Plan, RecurrentPlan, TablePlan, TensorPlan
 from quantcli.quantize.recipe import Recipe, select, select_tensors
-from quantcli.quantize.recurrent import find_lstm
+from quantcli.quantize.recurrent import SMALLEST_LSTM, find_lstm
 from quantcli.quantize.tables import find_table, read_in_float
 
 SMALLEST_WEIGHT = 4096
@@ -138,8 +138,13 @@ class _DynamicPlanner:
                 code="F201", sentence=f"LSTM: no integer form in standard ONNX (target {self.target.name})"
             )
         found = find_lstm(self.view, node, self.recipe.weight_dtype, per_channel=self.recipe.per_channel)
-        if isinstance(found, RecurrentPlan) and not self.recipe.dynamic_lstm:
-            values = self._size(found.weight) + self._size(found.recurrence)
+        if isinstance(found, Reason):
+            return found
+        values = self._size(found.weight) + self._size(found.recurrence)
+        if values < SMALLEST_LSTM:
+            sentence = f"LSTM of {values} weights, fewer than {SMALLEST_LSTM}"
+            return Reason(code="F225", sentence=sentence)
+        if not self.recipe.dynamic_lstm:
             sentence = f"--dynamic-lstm makes integers of its {values} weights"
             return Reason(code=LSTM_OFFERED, sentence=sentence)
         return found

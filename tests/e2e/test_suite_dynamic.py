@@ -81,14 +81,16 @@ def run_suite(folder: Path, step: int) -> Counter[str]:
 
 
 def test_a_share_of_the_suite_converts_or_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_dynamic, "SMALLEST_WEIGHT", 0)
+    for limit in ("SMALLEST_WEIGHT", "SMALLEST_LSTM"):
+        monkeypatch.setattr(plan_dynamic, limit, 0)
     counts = run_suite(tmp_path, step=9)
     assert counts["unchanged"] >= 100
 
 
 @pytest.mark.slow
 def test_the_whole_suite_converts_or_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_dynamic, "SMALLEST_WEIGHT", 0)
+    for limit in ("SMALLEST_WEIGHT", "SMALLEST_LSTM"):
+        monkeypatch.setattr(plan_dynamic, limit, 0)
     counts = run_suite(tmp_path, step=1)
     assert counts["quantized"] >= 10
     assert counts["unchanged"] >= 1000

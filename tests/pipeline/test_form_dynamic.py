@@ -16,6 +16,7 @@ from quantcli.pipeline.compare import compare
 from quantcli.pipeline.convert import convert
 from quantcli.pipeline.types import CompareRequest, ConvertRequest, ConvertResult, DataOptions
 from quantcli.progress import SilentProgress
+from quantcli.quantize import plan_dynamic
 from quantcli.quantize.form import Form
 from quantcli.quantize.recipe import Recipe
 
@@ -29,6 +30,12 @@ NET = """<ir_version: 8, opset_import: ["" : %d]>
 
 RECURRENT = """<ir_version: 8, opset_import: ["" : 14]>
     net (float[T,N,32] x) => (float[T,1,N,16] y, float[1,N,16] h) { y, h = LSTM <hidden_size = 16> (x, w, r) }"""
+
+
+@pytest.fixture(autouse=True)
+def _small_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LSTM are converted however small they are."""
+    monkeypatch.setattr(plan_dynamic, "SMALLEST_LSTM", 0)
 
 
 def save(path: Path, text: str, **constants: np.ndarray) -> Path:

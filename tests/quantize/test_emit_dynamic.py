@@ -12,6 +12,7 @@ from quantcli.core.affine import dequantize
 from quantcli.errors import ModelError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
+from quantcli.quantize import plan_dynamic
 from quantcli.quantize.emit_dynamic import DynamicEmitter
 from quantcli.quantize.plan_dynamic import make_dynamic_plan
 from quantcli.quantize.recipe import Recipe
@@ -29,6 +30,12 @@ X = RNG.normal(0.3, 1, (5, SIDE)).astype(np.float32)
 LAYER = "g (float[N,64] x) => (float[N,64] y) { p = MatMul(x, w) y = Add(p, b) }"
 GEMM = "g (float[N,64] x) => (float[N,64] y) { y = Gemm <transB = 1> (x, w, b) }"
 SHARED = "g (float[N,64] x) => (float[N,64] y, float[N,64] z) { y = MatMul(x, w) z = MatMul(x, v) }"
+
+
+@pytest.fixture(autouse=True)
+def _small_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LSTM are converted however small they are."""
+    monkeypatch.setattr(plan_dynamic, "SMALLEST_LSTM", 0)
 
 
 def emitted(model: OnnxModel, **recipe: object) -> OnnxModel:

@@ -9,6 +9,7 @@ import pytest
 from small_graphs import actions, graph, reason
 
 from quantcli.errors import ConfigError
+from quantcli.quantize import plan_dynamic
 from quantcli.quantize.plan import Action, Plan, plan_from_json
 from quantcli.quantize.plan_dynamic import SMALLEST_WEIGHT, make_dynamic_plan
 from quantcli.quantize.recipe import Recipe
@@ -23,6 +24,12 @@ GATES = {
     "w": RNG.normal(0, 1, (1, 16, 8)).astype(np.float32),
     "r": RNG.normal(0, 1, (1, 16, 4)).astype(np.float32),
 }
+
+
+@pytest.fixture(autouse=True)
+def _small_lstm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LSTM are converted however small they are."""
+    monkeypatch.setattr(plan_dynamic, "SMALLEST_LSTM", 0)
 
 
 def plan(text: str, recipe: Recipe | None = None, **constants: np.ndarray) -> Plan:
@@ -97,6 +104,11 @@ def test_an_lstm_is_offered_and_taken_only_on_request() -> None:
     asked = plan(LSTM, Recipe(dynamic_lstm=True), **GATES)
     assert asked.node("n0").action is Action.QUANTIZE
     assert [(item.weight, item.recurrence, item.spec.axis) for item in asked.recurrent] == [("w", "r", 1)]
+
+
+def test_a_small_lstm_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_dynamic, "SMALLEST_LSTM", 16 * 12 + 1)
+    assert reason(plan(LSTM, Recipe(dynamic_lstm=True), **GATES), "n0") == "F225"
 
 
 def test_an_lstm_stays_in_float_where_operators_of_onnxruntime_are_not() -> None:
