@@ -83,8 +83,8 @@ def run_suite(folder: Path, step: int) -> Counter[str]:
 def test_a_share_of_the_suite_converts_or_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("SMALLEST_WEIGHT", "SMALLEST_LSTM"):
         monkeypatch.setattr(plan_dynamic, limit, 0)
-    counts = run_suite(tmp_path, step=9)
-    assert counts["unchanged"] >= 100
+    counts = run_suite(tmp_path, step=25)
+    assert counts["unchanged"] >= 40
 
 
 @pytest.mark.slow
