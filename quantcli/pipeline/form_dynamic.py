@@ -38,7 +38,7 @@ from quantcli.quantize.solve_dynamic import (
     fake_quantize_dynamically,
     solve_dynamic,
     solve_recurrent,
-    tied_tables,
+    tied_layers,
 )
 
 DYNAMIC_OPSET = 11
@@ -297,12 +297,14 @@ class _Bench:
             variants=dict(sorted(Counter(refined.variants.values()).items())),
         )
         # What is tied to a table stays as it is, so that it is stored once.
-        tied = tied_tables(plan, self._source.whole, nearest)
-        kept = {node: nearest.layers[node] for node in tied}
+        kept = {node: nearest.layers[node] for node in tied_layers(plan, self._source.whole)}
         return replace(refined.solution, layers={**refined.solution.layers, **kept}), told
 
     def _balance(self, plan: Plan, statistics: CalibrationStatistics, alpha: float) -> None:
-        """Balance the channels of the graph."""
+        """Balance the channels of the graph, but not in front of what is stored together with a table."""
+        tied = tied_layers(plan, self._source.whole)
+        left = {layer.input for layer in plan.layers if layer.node in tied}
+        plan = replace(plan, tensors={name: spec for name, spec in plan.tensors.items() if name not in left})
         extremes = {
             name: ChannelExtremes(
                 low=stats.channel_minimum.astype(np.float64), high=stats.channel_maximum.astype(np.float64)

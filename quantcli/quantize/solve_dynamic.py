@@ -77,6 +77,25 @@ def tied_tables(plan: Plan, view: GraphView, solution: Solution) -> dict[str, st
     return found
 
 
+def tied_layers(plan: Plan, view: GraphView) -> frozenset[str]:
+    """Nodes of the layers whose float weight is the transpose of a table that is looked up.
+
+    As long as they stay so, ``tied_tables`` finds them again among the integers.
+    """
+    found = set()
+    tables = sorted({table.table for table in plan.tables})
+    for layer in plan.layers:
+        node = view.node_by_name[layer.node]
+        shape = view.tensors[layer.weight].shape or ()
+        wanted = shape if node.attributes.get("transB", 0) else shape[::-1]
+        for table in tables:
+            if view.tensors[table].shape == wanted and np.array_equal(
+                product_form(view.constant(layer.weight), node), view.constant(table).T
+            ):
+                found.add(layer.node)
+    return frozenset(found)
+
+
 def product_form(weight: np.ndarray, node: NodeInfo) -> np.ndarray:
     """The weight of MatMul or Gemm as (…, inputs, outputs)."""
     return weight.T if node.attributes.get("transB", 0) else weight

@@ -116,6 +116,27 @@ def test_samples_balance_channels_and_make_the_result_better(folder: Path) -> No
     assert sqnr(folder) > plain + 3
 
 
+def test_an_embedding_that_is_the_last_weight_as_well_is_stored_once_with_samples_too(folder: Path) -> None:
+    table = RNG.normal(0, 1, (100, WIDTH))
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (int64[N,T] i) => (float[N,T,100] y) {
+        e = Gather(table, i) n = LayerNormalization(e, gain, shift) p = MatMul(n, w) r = Relu(p)
+        m = LayerNormalization(r, gain, shift) y = MatMul(m, turned) }"""
+    gain = np.where(np.arange(WIDTH) % 16 == 3, 40.0, 1.0)
+    constants = {"gain": gain, "shift": np.zeros(WIDTH), "w": RNG.normal(0, 1, (WIDTH, WIDTH))}
+    save(folder / "tied.onnx", text, table=table, turned=table.T.copy(), **constants)
+    np.savez(folder / "ids.npz", i=RNG.integers(0, 100, (16, 8)))
+    request = ConvertRequest(
+        model=folder / "tied.onnx",
+        output=folder / "out.onnx",
+        data=DataOptions(specs=(str(folder / "ids.npz"),)),
+        recipe=Recipe(form=Form.DYNAMIC),
+    )
+    made = convert(request, SILENT)
+    assert made.rounding.scaled > 0
+    kept = [tuple(item.dims) for item in onnx.load(folder / "out.onnx").graph.initializer if item.data_type == 3]
+    assert sorted(kept) == [(WIDTH, WIDTH), (100, WIDTH)]
+
+
 def test_a_saved_plan_gives_the_same_model(folder: Path) -> None:
     for data in (False, True):
         made = run(folder, data=data, plan_out=folder / "plan.json").output.read_bytes()
