@@ -35,7 +35,7 @@ SHORTEST_ROW = 4
 LARGEST_VALUE = 1e38
 """Magnitude of the values of masks (-inf, -3.4e38), which are no numbers to be rounded."""
 
-_BLOCK_VALUES = 2**22
+_BLOCK_VALUES = 2**20
 """Values that are rounded at a time: in float64 on the way, they take eight times what is stored."""
 
 TABLE_SPEC = QuantSpec(dtype=INT8, symmetric=True, axis=0, narrow=True)

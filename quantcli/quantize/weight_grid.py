@@ -17,8 +17,8 @@ import numpy as np
 from quantcli.core.affine import params_from_range, quantize
 from quantcli.core.spec import QuantParams, QuantSpec
 
-_PART_VALUES = 2**22
-"""Values rounded at a time; float64 temporaries of them take 32 MiB."""
+_PART_VALUES = 2**20
+"""Values rounded at a time; float64 temporaries of them take 8 MiB."""
 
 
 def scale_shape(shape: tuple[int, ...], spec: QuantSpec) -> tuple[int, ...]:
