@@ -43,8 +43,9 @@ class FloatFormat:
 
     def steps(self, x: np.ndarray) -> np.ndarray:
         """The distance between the numbers around each of ``x`` (of the format, any shape), float32."""
-        _, exponents = np.frexp(np.asarray(x, dtype=np.float32))
-        found: np.ndarray = np.ldexp(np.float32(1), np.maximum(exponents - 1, self.exponent) - self.digits)
+        values = np.asarray(x, dtype=np.float32)
+        exponents = np.where(values == 0, self.exponent, np.frexp(values)[1] - 1)
+        found: np.ndarray = np.ldexp(np.float32(1), np.maximum(exponents, self.exponent) - self.digits)
         return found
 
 

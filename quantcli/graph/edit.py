@@ -76,11 +76,10 @@ class GraphEditor:
             dtype: numpy's name of a type narrower than ``array``'s ("int4" for int8 values), in which it is
                 stored packed, or of a float type whose numbers float32 values are; "" for the array's own.
         """
-        unique = unique_name(name, self._taken_values)
         wanted = dtype_from_name(dtype) if dtype else None
         if wanted is not None and wanted.is_floating_point():
             array = array.astype(wanted.numpy())
-        return self._register(ir.tensor(array, dtype=wanted, name=unique))
+        return self._register(ir.tensor(array, dtype=wanted, name=unique_name(name, self._taken_values)))
 
     def add_lazy_initializer(self, name: str, dtype: str, shape: Sequence[int], compute: Compute) -> str:
         """Add a constant that is computed whenever it is read, and give the name that it got.

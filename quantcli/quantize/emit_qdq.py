@@ -79,27 +79,7 @@ class QdqEmitter:
         """QuantizeLinear and DequantizeLinear behind a value."""
         quantized = self.editor.new_value_name(f"{tensor.name}_quantized")
         self.quantize(tensor, quantized)
-        if tensor.spec.dtype.bits < 8 and tensor.source != "passthrough":
-            quantized = self.clip(tensor, quantized)
         self.dequantize(tensor, quantized, self.readers(tensor))
-
-    def clip(self, tensor: TensorPlan, quantized: str) -> str:
-        """Clip of a value of 8 bits to the codes of a narrower type."""
-        dtype = tensor.spec.dtype
-        if dtype.name not in self._limits:
-            self._limits[dtype.name] = (
-                self.editor.add_initializer(f"{dtype.name}_smallest", np.array(dtype.qmin, dtype.storage)),
-                self.editor.add_initializer(f"{dtype.name}_largest", np.array(dtype.qmax, dtype.storage)),
-            )
-        clipped = self.editor.new_value_name(f"{tensor.name}_clipped")
-        self.editor.add_node(
-            "Clip",
-            [quantized, *self._limits[dtype.name]],
-            [clipped],
-            name=f"{tensor.name}_quantized_Clip",
-            scope=self.scope_of(tensor),
-        )
-        return clipped
 
     def scope_of(self, tensor: TensorPlan) -> str:
         """The body that makes a value."""
@@ -108,14 +88,33 @@ class QdqEmitter:
     def quantize(self, tensor: TensorPlan, quantized: str) -> None:
         """QuantizeLinear behind a value (behind its guard, where there is one) that gives ``quantized``."""
         source = self.guard(tensor) if tensor.guard else tensor.name
+        narrow = tensor.spec.dtype.bits < 8 and tensor.source != "passthrough"
+        made = self.editor.new_value_name(f"{tensor.name}_wide") if narrow else quantized
         self.editor.add_node(
             "QuantizeLinear",
             [source, *self.params(tensor)],
-            [quantized],
+            [made],
             name=f"{tensor.name}_QuantizeLinear",
             domain=self._domain,
             scope=self.scope_of(tensor),
         )
+        if narrow:
+            self.editor.add_node(
+                "Clip",
+                [made, *self._ends(tensor.spec.dtype)],
+                [quantized],
+                name=f"{tensor.name}_quantized_Clip",
+                scope=self.scope_of(tensor),
+            )
+
+    def _ends(self, dtype: QType) -> tuple[str, str]:
+        """Smallest and largest code of a narrow type, in 8 bits."""
+        if dtype.name not in self._limits:
+            self._limits[dtype.name] = (
+                self.editor.add_initializer(f"{dtype.name}_smallest", np.array(dtype.qmin, dtype.storage)),
+                self.editor.add_initializer(f"{dtype.name}_largest", np.array(dtype.qmax, dtype.storage)),
+            )
+        return self._limits[dtype.name]
 
     def dequantize(self, tensor: TensorPlan, quantized: str, readings: Sequence[Use]) -> None:
         """DequantizeLinear of an integer value for ``readings``, in each body that has some."""
