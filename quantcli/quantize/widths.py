@@ -168,7 +168,7 @@ def remarks(recipe: Recipe, opset: int) -> tuple[str, ...]:
     if activation.bits < 8:
         found.append(
             f"activations of {activation.bits} bits are held in 8 and clipped to {2**activation.bits} values: "
-            "they are as fast as 8 bits, and take as much memory"
+            "they take the time and the memory of 8"
         )
     return tuple(found)
 

@@ -37,6 +37,31 @@ def test_the_bits_of_weights_reach_the_recipe(spy, typed, stored):
     assert (spy.request.recipe.weight_dtype.name, spy.request.recipe.activation_dtype.name) == (stored, "uint8")
 
 
+@pytest.mark.parametrize(
+    ("typed", "weights", "activations"),
+    [
+        ("--bits 16", "int16", "uint16"),
+        ("--activation-bits 4", "int8", "uint4"),
+        ("--weight-bits 2", "int2", "uint8"),
+        ("--bits fp8", "float8_e4m3fn", "float8_e4m3fn"),
+        ("--bits fp8 --weight-bits 8", "int8", "float8_e4m3fn"),
+    ],
+)
+def test_every_width_reaches_the_recipe(spy, typed, weights, activations):
+    assert invoke(*DATA, *typed.split()).exit_code == 0
+    recipe = spy.request.recipe
+    assert (recipe.weight_dtype.name, recipe.activation_dtype.name) == (weights, activations)
+    assert recipe.symmetric == ("fp8" in typed)
+
+
+@pytest.mark.parametrize("other", ["--asymmetric", "--weight-asymmetric", "--contrib-qdq"])
+def test_float8_has_neither_zero_points_nor_quantizers_of_com_microsoft(spy, other):
+    result = invoke(*DATA, "--bits", "fp8", other)
+    assert result.exit_code == 2
+    assert other in result.output
+    assert "U105" in result.output
+
+
 def test_every_option_reaches_the_request(spy):
     result = invoke(
         *DATA, "--data", "y=b.npy", "--eval-data", "eval.npz", "-o", "out.onnx", "--bits", "8",

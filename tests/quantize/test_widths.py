@@ -29,7 +29,7 @@ from quantcli.quantize.recipe import Recipe
 from quantcli.quantize.solve import HEADROOM
 from quantcli.quantize.widths import OpsetNeed, integer_kernels, opset_need, possible_recipe
 from quantcli.runtime.kernels import kernel_report, optimized_view
-from quantcli.runtime.session import SessionSettings
+from quantcli.runtime.session import Session, SessionSettings
 
 OPSETS = {2: 25, 4: 21, 8: 13, 16: 21}
 WEIGHTS = (INT16, INT8, INT4, INT2)
@@ -133,8 +133,6 @@ def test_narrow_activations_have_as_many_values_as_bits_say(activations: QType) 
     assert clipped
     for name in clipped:
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None))
-    from quantcli.runtime.session import Session
-
     values = Session(model.SerializeToString()).run(feeds)
     assert all(values[name].min() >= 0 and values[name].max() <= activations.qmax for name in clipped)
     assert any(values[name].max() == activations.qmax for name in clipped)
