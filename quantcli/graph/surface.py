@@ -159,9 +159,9 @@ def _fixed(shape: Sequence[object] | None) -> bool:
 
 
 def _samples(shape: Sequence[object] | None) -> int:
-    """Number of samples of a value, as many as calibration takes of others."""
+    """Number of samples of a value, as many as calibration takes of others; the most where its size is open."""
     if shape is None or not _fixed(shape):
-        return FEWEST
+        return MOST
     size = math.prod(dim for dim in shape if isinstance(dim, int))
     return max(1, min(size, MOST, max(FEWEST, size // SHARE)))
 

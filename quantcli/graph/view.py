@@ -81,6 +81,8 @@ class NodeInfo:
         absorbed: Names of user nodes that preparation folded into this one.
         scope: Body that it is in, "OWNER/ATTRIBUTE" ("if_1/then_branch"); "" for the main graph.
         yields: What its open bodies give back; it reads ``yields[k]`` at index ``len(inputs) + k``.
+        path: Its name behind those of all bodies around it ("loop_1/body/if_1/then_branch/conv"); "" in the main
+            graph.
     """
 
     name: str
@@ -93,6 +95,7 @@ class NodeInfo:
     absorbed: tuple[str, ...] = ()
     scope: str = ""
     yields: tuple[Yield, ...] = ()
+    path: str = ""
 
     @property
     def op(self) -> str:

@@ -40,7 +40,7 @@ def whole_view(model: OnnxModel) -> GraphView:
             tensors[value.name] = replace(tensor_info(value, main=not scope), scope=scope)
             if value.is_initializer() and value.const_value is not None:
                 constants[value.name] = value.const_value
-    nodes = tuple(_nodes(model.ir.graph, ""))
+    nodes = tuple(_nodes(model.ir.graph, "", ""))
     if len({node.name for node in nodes}) != len(nodes):
         raise ValueError("two graphs have nodes of the same name")
     return replace(
@@ -52,13 +52,16 @@ def whole_view(model: OnnxModel) -> GraphView:
     )
 
 
-def _nodes(graph: ir.Graph, scope: str) -> Iterator[NodeInfo]:
+def _nodes(graph: ir.Graph, scope: str, around: str) -> Iterator[NodeInfo]:
+    """Nodes of ``graph`` and of its bodies; paths begin with ``around``."""
     for node in ordered(graph):
+        name = str(node.name)
+        path = around + name.removeprefix(f"{scope}/")
         opened = list(open_bodies(node))
         for inner, body in opened:
-            yield from _nodes(body, inner)
+            yield from _nodes(body, inner, f"{path}{inner.removeprefix(name)}/")
         info = node_info(node, _captures(node) if not opened else ())
-        yield replace(info, scope=scope, yields=tuple(_yields(node, opened)))
+        yield replace(info, scope=scope, yields=tuple(_yields(node, opened)), path=path if scope else "")
 
 
 def _captures(node: ir.Node) -> tuple[str, ...]:

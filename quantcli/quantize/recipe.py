@@ -90,14 +90,14 @@ class Recipe:
 
 
 def matches(selector: str, node: NodeInfo) -> bool:
-    """Whether ``selector`` names ``node``, by its own name or one that was folded into it.
+    """Whether ``selector`` names ``node``, by its own name, one that was folded into it, or its path.
 
     Raises:
         ConfigError: C102, the regular expression is invalid.
     """
     if selector.startswith("op:"):
         return node.op_type == selector[3:] or node.op == selector[3:]
-    return any(map(_test(selector), (node.name, *node.absorbed)))
+    return any(map(_test(selector), filter(None, (node.name, *node.absorbed, node.path))))
 
 
 def _test(selector: str) -> Callable[[str], bool]:

@@ -96,3 +96,11 @@ def test_a_model_without_bodies_has_the_plain_view() -> None:
 def test_graphs_that_share_names_are_refused() -> None:
     with pytest.raises(ValueError, match="two graphs have"):
         whole_view(model(IF, w=np.eye(4, dtype=np.float32)))
+
+
+def test_paths_name_all_bodies_around_a_node() -> None:
+    view = whole(NESTED)
+    assert view.node_by_name["lin1"].path == "loop/body/choice/then_branch/lin1"
+    assert view.node_by_name["choice"].path == "loop/body/choice"
+    assert view.node_by_name["loop"].path == ""
+    assert whole(IF).node_by_name["choice/then_branch/lin"].path == "choice/then_branch/lin"

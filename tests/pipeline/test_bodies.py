@@ -233,6 +233,19 @@ def test_nodes_of_bodies_can_be_excluded_by_globs(tmp_path: Path) -> None:
         converted(model, choices(), recipe={"exclude": ("choice/third/*",)})
 
 
+@pytest.mark.parametrize(
+    ("selector", "left"),
+    [("loop/*", set()), ("*/else_branch/*", {"lin1"}), ("lin1", {"lin2"}), ("loop/body/choice/then_*", {"lin2"})],
+)
+def test_nodes_with_names_of_their_own_are_found_by_their_path(
+    tmp_path: Path, selector: str, left: set[str]
+) -> None:
+    request = ConvertRequest(
+        model=written(tmp_path, NESTED), recipe=Recipe(exclude=(selector,)), dry_run=True, overwrite=True
+    )
+    assert quantized(convert(request, SilentProgress()).plan) == left
+
+
 def test_a_plan_of_bodies_can_be_saved_and_used_again(tmp_path: Path) -> None:
     model = written(tmp_path, LOOP)
     plan = tmp_path / "plan.json"
