@@ -1,7 +1,8 @@
 """How a value from a file becomes an input: transposition, normalisation, cast; each decided beforehand.
 
 Casts that lose nothing that a model could see are made and noted: between integers where every value fits,
-float16 → float32 → float64, and float64 → float32. Everything else would be a guess (is uint8 0…255 or
+float16 → float32 → float64, and from wider floats to float32 and float16 where the model takes these. Everything
+else would be a guess (is uint8 0…255 or
 0…1?) and is refused with a hint.
 """
 
@@ -60,7 +61,7 @@ def castable(source: np.dtype, target: str) -> bool:
     if source.kind in "iu" and wanted.kind in "iu":
         return np.can_cast(source, wanted, "safe")
     if source.kind == "f" and wanted.kind == "f":
-        return np.can_cast(source, wanted, "safe") or (source.name, target) == ("float64", "float32")
+        return np.can_cast(source, wanted, "safe") or target in ("float32", "float16")
     return False
 
 

@@ -17,6 +17,7 @@ from quantcli.graph.model import OnnxModel
 from quantcli.graph.opset import upgrade_opset
 from quantcli.graph.passes.average_pool_as_conv import write_average_pool_as_conv
 from quantcli.graph.passes.choose_branches import choose_branches
+from quantcli.graph.passes.collapse_casts import collapse_casts
 from quantcli.graph.passes.drop_inputs import drop_initializers_from_inputs
 from quantcli.graph.passes.fold_batchnorm import fold_batchnorm
 from quantcli.graph.passes.fold_constants import Evaluate, fold_constants
@@ -32,6 +33,7 @@ from quantcli.graph.passes.share_constants import share_constants
 from quantcli.graph.passes.unfuse_attention import unfuse_attention
 from quantcli.graph.passes.unfuse_layers import unfuse_layers
 from quantcli.graph.passes.unfuse_sums import unfuse_sums
+from quantcli.graph.passes.widen_floats import half_types, widen_floats
 from quantcli.graph.scopes import separate_values
 from quantcli.graph.shapes import infer_shapes, shapes_known
 from quantcli.graph.traverse import nested_graphs
@@ -87,9 +89,13 @@ def prepare(
     copy.ir_version = max(copy.ir_version, UNLISTED_INITIALIZERS_IR)
     notes += lift_constants(graph_model)
     notes += name_nodes(graph_model)
+    widened = widen_floats(graph_model)
+    notes += widened
     notes += remove_unused(graph_model)
     RemoveUnusedOpsetsPass()(graph_model)
     infer_shapes(copy)  # once in any case: what files state may be stale
+    if widened:
+        collapse_casts(graph_model)
     _simplify(copy, evaluate)
     if target_opset is not None and target_opset > copy.opset:
         upgrade_opset(copy, target_opset)
@@ -113,6 +119,33 @@ def prepare(
     copy.sort()
     if not shapes_known(copy):
         infer_shapes(copy)
+    return Prepared(model=copy, notes=tuple(notes))
+
+
+def prepare_lightly(model: OnnxModel, target_opset: int | None = None, *, float_type: str = "") -> Prepared:
+    """A copy of ``model`` with names, lifted constants and types, and otherwise as it is.
+
+    For conversions that leave the structure of the graph alone. ``target_opset`` and the error are those of
+    ``prepare``; a model that computes in a narrow type other than ``float_type`` is widened to float32.
+    """
+    copy = model.clone()
+    notes = list(inline_functions(copy.ir))
+    separate_values(copy.ir.graph)
+    notes += drop_initializers_from_inputs(copy.ir)
+    copy.ir_version = max(copy.ir_version, UNLISTED_INITIALIZERS_IR)
+    notes += lift_constants(copy.ir)
+    notes += name_nodes(copy.ir)
+    widened = widen_floats(copy.ir) if set(half_types(copy.ir)) - {float_type} else ()
+    notes += widened
+    infer_shapes(copy)
+    if widened:
+        collapse_casts(copy.ir)
+    if target_opset is not None and target_opset > copy.opset:
+        upgrade_opset(copy, target_opset)
+        notes += lift_constants(copy.ir)
+        notes += name_nodes(copy.ir)
+        infer_shapes(copy)
+    copy.sort()
     return Prepared(model=copy, notes=tuple(notes))
 
 
