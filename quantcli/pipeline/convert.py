@@ -17,6 +17,7 @@ from quantcli.errors import ConfigError, UsageError
 from quantcli.graph.metadata import provenance, set_provenance
 from quantcli.graph.model_io import model_size, save_model
 from quantcli.graph.view import GraphView
+from quantcli.pipeline.already_quantized import already_notes
 from quantcli.pipeline.carry_out import EMITTERS, Made, carry_out
 from quantcli.pipeline.contest import best_of
 from quantcli.pipeline.forms import Outcome, maker_of
@@ -74,7 +75,8 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     if request.dry_run:
         plan = make_plan(source.whole, request.recipe) if saved is None else _checked(request, saved, source.whole)
         _write_plan(request, plan)
-        return ConvertResult(plan=plan, source_bytes=source.bytes, notes=(*source.notes, *plan.remarks))
+        notes = (*source.notes, *already_notes(plan), *plan.remarks)
+        return ConvertResult(plan=plan, source_bytes=source.bytes, notes=notes)
     if request.eval_data.specs:
         # So that what does not fit is told before any work.
         open_samples(request.eval_data, source.inputs, source.path)
@@ -90,7 +92,8 @@ def _convert_otherwise(
     if request.dry_run:
         source, plan = maker.plan(request)
         _write_plan(request, plan)
-        return ConvertResult(plan=plan, source_bytes=source.bytes, notes=source.notes)
+        notes = (*source.notes, *already_notes(plan))
+        return ConvertResult(plan=plan, source_bytes=source.bytes, notes=notes)
     return _finish(request, maker.make(request, saved, progress), None, output, progress)
 
 
@@ -168,7 +171,7 @@ def _finish(
         report=report,
         rounding=made.facts,
         placement=verdict,
-        notes=(*report.notes, *placed, *told),
+        notes=(*report.notes, *already_notes(plan), *placed, *told),
     )
 
 

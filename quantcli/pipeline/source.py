@@ -23,6 +23,7 @@ from quantcli.graph.view import GraphView
 from quantcli.graph.weightless import without_weights
 from quantcli.graph.whole_view import whole_view
 from quantcli.ops.targets import TARGETS
+from quantcli.pipeline.already_quantized import quantized_before
 from quantcli.pipeline.large import is_large_size, stated_inputs
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import Plan
@@ -133,7 +134,7 @@ def load_float_model(
         need = OpsetNeed(opset=lowest)
     prepared, notes = _prepare(model, target, opset, need, choices or Choices())
     infer_shapes(prepared)
-    _ask_runtime_for_types(prepared)
+    ask_runtime_for_types(prepared)
     return FloatModel(
         path=path,
         digest=model_digest(path),
@@ -208,7 +209,7 @@ def _prepare(
     return done.model, done.notes
 
 
-def _ask_runtime_for_types(model: OnnxModel) -> None:
+def ask_runtime_for_types(model: OnnxModel) -> None:
     """Fill in the element types that shape inference could not find: the runtime knows every one."""
     view = model.view()
     unknown = [
@@ -227,6 +228,14 @@ def _ask_runtime_for_types(model: OnnxModel) -> None:
 
 def nothing_to_quantize(source: FloatModel, plan: Plan) -> ModelError:
     """The error for a plan without kernels: it names the commonest reasons of nodes that compute."""
+    before = quantized_before(plan)
+    if before:
+        return ModelError(
+            "M304",
+            f"nothing is left to quantize in '{source.path.name}' for target '{plan.target}': {before} of its "
+            f"{len(plan.nodes)} nodes are quantized already",
+            hint="start from the float model to quantize it in another way",
+        )
     told = [(node.op_type, node.reason) for node in plan.nodes if node.reason is not None]
     telling = [item for item in told if item[1].code not in {"F221", "F901"}] or [
         item for item in told if item[1].code != "F901"

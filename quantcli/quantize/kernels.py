@@ -19,8 +19,9 @@ from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
 from quantcli.ops.spec import Kernel as KernelKind
 from quantcli.ops.spec import OpSpec, Role, Trait
-from quantcli.ops.table import BODY_OPS, QUANTIZED_OPS, lookup
+from quantcli.ops.table import BODY_OPS, lookup
 from quantcli.ops.targets import Target
+from quantcli.quantize.already import already_quantized
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import FusedActivation
 
@@ -99,10 +100,9 @@ def find_kernel(
 
 
 def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target: Target) -> Reason | None:
-    if node.op_type in QUANTIZED_OPS or (node.domain == "com.microsoft" and "Quantize" in node.op_type):
-        return Reason(code="F902", sentence=f"{node.op} is a quantized form already")
-    if is_quantized_already(view, node):
-        return Reason(code="F902", sentence=f"{node.op_type} stands between existing quantizers")
+    already = already_quantized(view, node)
+    if already:
+        return Reason(code="F902", sentence=already)
     if node.yields:
         return Reason(code="F901", sentence=f"{node.op_type} itself computes nothing; the nodes of its bodies do")
     if node.op_type in BODY_OPS:
@@ -125,14 +125,6 @@ def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target
     if support.kernel is KernelKind.SLOW:
         return Reason(code="F202", sentence=f"{node.op_type}: {support.note}")
     return None
-
-
-def is_quantized_already(view: GraphView, node: NodeInfo) -> bool:
-    """Whether a DequantizeLinear of the model itself feeds ``node``, or a QuantizeLinear reads it."""
-    makers = (view.producer(name) for name in node.inputs if name)
-    if any(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):
-        return True
-    return any(use.node.op_type == "QuantizeLinear" for name in node.outputs for use in view.uses(name))
 
 
 def _data_inputs(node: NodeInfo, row: OpSpec) -> list[tuple[int, str]]:

@@ -14,8 +14,9 @@ from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
 from quantcli.ops.table import BODY_OPS, QUANTIZED_OPS
 from quantcli.ops.targets import TARGETS
+from quantcli.quantize.already import already_quantized
 from quantcli.quantize.form import Form
-from quantcli.quantize.kernels import FLOAT32, is_quantized_already
+from quantcli.quantize.kernels import FLOAT32
 from quantcli.quantize.plan import Action, ConstantPlan, LayerPlan, NodePlan, Plan, TablePlan
 from quantcli.quantize.recipe import Recipe, select
 from quantcli.quantize.tables import find_table
@@ -133,8 +134,9 @@ class _Candidates:
         return [reading]
 
     def _weights(self, node: NodeInfo) -> list[WeightReading] | Reason:
-        if is_quantized_already(self._view, node):
-            return Reason(code="F902", sentence=f"{node.op_type} stands between existing quantizers")
+        already = already_quantized(self._view, node)
+        if already:
+            return Reason(code="F902", sentence=already)
         ranks = tuple(self._view.tensors[name].rank if name else None for name in node.inputs)
         constant = [port for port in ports(node, ranks) if self._view.is_constant(node.input(port.index))]
         if not constant:
