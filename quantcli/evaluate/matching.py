@@ -22,6 +22,10 @@ class OutputPairs:
     notes: tuple[str, ...] = ()
 
 
+_FLOATS = {"float16", "float32"}
+"""Types of inputs that take each other's samples."""
+
+
 def _text(spec: TensorSpec) -> str:
     dims = ",".join("?" if dim is None else str(dim) for dim in spec.shape)
     return f"{spec.dtype} [{dims}]"
@@ -31,7 +35,8 @@ def check_inputs(original: Session, other: Session) -> None:
     """Refuse models that cannot be given the same samples.
 
     Raises:
-        ModelError: G201, names or dtypes of inputs differ, or fixed dimensions contradict each other.
+        ModelError: G201, names or dtypes of inputs differ (float16 for float32 does not: sessions convert), or
+            fixed dimensions contradict each other.
     """
     ours = {spec.name: spec for spec in original.inputs}
     theirs = {spec.name: spec for spec in other.inputs}
@@ -39,7 +44,8 @@ def check_inputs(original: Session, other: Session) -> None:
     problems += [f"'{name}' exists in the quantized model only" for name in sorted(theirs.keys() - ours.keys())]
     for name in sorted(ours.keys() & theirs.keys()):
         a, b = ours[name], theirs[name]
-        if a.dtype != b.dtype or _contradict(a, b):
+        same = a.dtype == b.dtype or {a.dtype, b.dtype} <= _FLOATS
+        if not same or _contradict(a, b):
             problems.append(f"'{name}' is {_text(a)} in the original and {_text(b)} in the quantized model")
     if problems:
         raise ModelError(

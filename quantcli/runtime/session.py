@@ -26,6 +26,9 @@ _LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 
+_CONVERTIBLE = ("float16", "float32")
+"""Float types that feeds are converted between."""
+
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "str"}
 
 
@@ -114,12 +117,14 @@ class Session:
         self.inputs = tuple(_spec(arg) for arg in self._session.get_inputs())
         self.outputs = tuple(_spec(arg) for arg in self._session.get_outputs())
         self.output_names = tuple(spec.name for spec in self.outputs)
+        self._floats = {spec.name: np.dtype(spec.dtype) for spec in self.inputs if spec.dtype in _CONVERTIBLE}
 
     def run(self, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Run once.
 
         Args:
-            feeds: Complete feed: every input by name.
+            feeds: Complete feed: every input by name. An array of float32 is rounded for an input of float16, and
+                the other way round, so that a model with converted inputs takes the samples of its original.
             names: Outputs wanted; all by default.
 
         Returns:
@@ -130,7 +135,7 @@ class Session:
         """
         wanted = list(self.output_names if names is None else names)
         try:
-            values: list[Any] = self._session.run(wanted, {key: _array(value) for key, value in feeds.items()})
+            values: list[Any] = self._session.run(wanted, self._fitted(feeds))
         except Exception as error:  # see above
             raise RuntimeFailure(
                 "R102",
@@ -138,6 +143,15 @@ class Session:
                 hint="run the float model on the same sample: is the data at fault or the model?",
             ) from error
         return dict(zip(wanted, values, strict=True))
+
+    def _fitted(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """``feeds`` in the float types of the inputs."""
+        found = {key: _array(value) for key, value in feeds.items()}
+        for name, dtype in self._floats.items():
+            array = found.get(name)
+            if isinstance(array, np.ndarray) and array.dtype != dtype and array.dtype.name in _CONVERTIBLE:
+                found[name] = np.asarray(array, dtype)
+        return found
 
     def end_profile(self) -> Path:
         """Close the file of times that ``profile_prefix`` asked for, and say which one it is."""

@@ -1,0 +1,96 @@
+"""Whether onnxruntime loads and runs a model, found out in a process of its own.
+
+A kernel that ends the process with a segmentation fault cannot be caught where it runs. So a model that was made
+here is first run by a child; what becomes of the child is a value.
+
+The child runs this module: a request as JSON on its standard input, the answer as JSON on its standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quantcli.errors import QuantcliError
+
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+_TIMEOUT_S = 3600.0
+
+
+def trial_run(model: Path, feed: Mapping[str, np.ndarray] | None, *, threads: int = 1) -> str:
+    """Load ``model``, and run it once on ``feed`` where there is one, in a process of its own.
+
+    Returns:
+        "" where that went well; otherwise what went wrong, a crash of the process included.
+    """
+    with tempfile.TemporaryDirectory(prefix="quantcli-") as folder:
+        request: dict[str, Any] = {"model": str(model), "threads": threads, "sample": None, "names": []}
+        if feed is not None:
+            path = Path(folder) / "sample.npz"
+            np.savez(path, *(_plain(array) for array in feed.values()))
+            request |= {"sample": str(path), "names": list(feed)}
+        return _ask(request)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Texts that are kept as objects become plain ones, which need no pickle."""
+    return array.astype(np.str_) if array.dtype.kind == "O" else np.asarray(array)
+
+
+def _ask(request: Mapping[str, Any]) -> str:
+    paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "quantcli.runtime.trial_run"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"the process that tries the model did not run: {error}"
+    if done.returncode < 0:
+        number = -done.returncode
+        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+        return f"onnxruntime ended the process by {name}"
+    try:
+        return str(json.loads(done.stdout)["error"])
+    except (ValueError, LookupError):
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        return f"the process that tries the model ended with status {done.returncode}: {last}"
+
+
+def _answer(request: Mapping[str, Any]) -> str:
+    """In the child: load and run."""
+    from quantcli.runtime.session import Session, SessionSettings
+
+    session = Session(Path(request["model"]), SessionSettings(threads=int(request["threads"])))
+    if request["sample"] is not None:
+        with np.load(request["sample"], allow_pickle=False) as file:
+            session.run({name: file[key] for name, key in zip(request["names"], file.files, strict=True)})
+    return ""
+
+
+def _main() -> None:
+    request = json.load(sys.stdin)
+    try:
+        error = _answer(request)
+    except QuantcliError as failure:
+        error = failure.message
+    sys.stdout.write(json.dumps({"error": error}))
+
+
+if __name__ == "__main__":
+    _main()

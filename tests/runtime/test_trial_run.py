@@ -1,0 +1,41 @@
+"""Models that are tried in a process of their own."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from quantcli.runtime import trial_run as module
+from quantcli.runtime.trial_run import trial_run
+
+TEXT = '<ir_version: 8, opset_import: ["" : 17]> g (float[n,2] x, int64[2] s) => (y) { y = Reshape (x, s) }'
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.parser.parse_model(TEXT), path)
+    return path
+
+
+def test_a_model_that_runs_has_nothing_wrong(model: Path) -> None:
+    feed = {"x": np.ones((3, 2), np.float32), "s": np.array([2, 3])}
+    assert trial_run(model, feed) == ""
+
+
+def test_a_failure_is_told_in_the_words_of_the_runtime(model: Path) -> None:
+    feed = {"x": np.ones((3, 2), np.float32), "s": np.array([4, 4])}
+    assert "Reshape" in trial_run(model, feed)
+
+
+def test_a_crash_is_a_failure(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crashed(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], -11, "", "")
+
+    monkeypatch.setattr(module.subprocess, "run", crashed)
+    assert trial_run(model, None) == "onnxruntime ended the process by SIGSEGV"
