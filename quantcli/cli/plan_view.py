@@ -20,7 +20,14 @@ _ASIDE = {NOT_ABOUT_FLOATS, "F231"}
 _NO_PRODUCT = "F221"
 """Says little of a node in the dynamic form; such reasons come behind the telling ones."""
 
-_WORDS = {"quantize": "integer", "store": "stored", "passthrough": "moved", "fuse": "fused", "float": "float"}
+_WORDS = {
+    "quantize": "integer",
+    "store": "stored",
+    "passthrough": "moved",
+    "fuse": "fused",
+    "narrow": "narrow",
+    "float": "float",
+}
 
 
 def counts_sentence(plan: Plan) -> str:
@@ -28,6 +35,8 @@ def counts_sentence(plan: Plan) -> str:
     from quantcli.quantize.plan import Action
     from quantcli.quantize.widths import integer_kernels
 
+    if plan.narrow is not None:
+        return _narrow_sentence(plan)
     kernels = len(integer_kernels(plan))
     kinds = (
         (kernels, plural(kernels, "integer kernel").partition(" ")[2]),
@@ -42,6 +51,18 @@ def counts_sentence(plan: Plan) -> str:
     text = f"{plan.quantized} of {len(plan.nodes)} quantized{f' ({parts})' if parts else ''}"
     text += f", {left - aside} in float"
     return f"{text}, {aside} not about floats" if aside else text
+
+
+def _narrow_sentence(plan: Plan) -> str:
+    """The same of a conversion to a narrower float type."""
+    from quantcli.quantize.plan import Action
+
+    assert plan.narrow is not None
+    aside = sum(_code(node) == NOT_ABOUT_FLOATS for node in plan.nodes)
+    left = plan.count(Action.FLOAT) - aside
+    text = f"{plan.count(Action.NARROW)} of {len(plan.nodes)} compute in {plan.narrow.dtype}, {left} in float32"
+    text += f", {aside} not about floats" if aside else ""
+    return f"{text}; {plural(len(plan.narrow.constants), 'constant')} stored as {plan.narrow.dtype}"
 
 
 def reason_rows(plan: Plan) -> list[tuple[str, str, str, str]]:

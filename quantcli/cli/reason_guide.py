@@ -42,6 +42,13 @@ REMEDIES: Mapping[str, str] = {
     "F406": "Look at the reason of the kernel that it belongs to.",
     "F501": "Calibrate on samples that reach this part of the model: other branches, longer sequences, objects to "
     "detect.",
+    "F701": "Nothing: the result is more exact there. A newer onnxruntime, or another one, may run it.",
+    "F702": "--opset N with a newer opset, where the operator allows the type there.",
+    "F703": "Nothing: rounded shapes and indices would be wrong ones.",
+    "F704": "Nothing. A smaller constant does where it only masks: -1e4 in front of a Softmax is as good as -1e9.",
+    "F705": "Nothing; bf16 has the range of float32, with fewer bits.",
+    "F706": "Nothing.",
+    "F707": "Nothing; --include of the node makes it narrow all the same.",
     "F901": "Nothing: there is nothing to quantize.",
     "F902": "Nothing. To quantize the model anew, start from its float original.",
 }

@@ -27,7 +27,7 @@ def show_conversion(screen: Screen, request: ConvertRequest, result: ConvertResu
     screen.fact("size", f"{size(result.source_bytes)} → {size(result.output_bytes)} ({ratio:.3f} ×)")
     screen.fact("nodes", counts_sentence(result.plan))
     show_plan(screen, result.plan, limit=_REASONS_SHOWN)
-    if result.kernels is not None:
+    if result.kernels is not None and result.plan.narrow is None:
         _show_kernels(screen, result.kernels)
     _show_rounding(screen, result)
     _show_fidelity(screen, result)

@@ -59,6 +59,20 @@ REASONS: dict[str, str] = {
     "F406": "The node computes together with a kernel that stays in float.",
     "F501": "Calibration has no statistics for a tensor of this node (it was always empty, or was not "
     "computed on the samples, as in a branch that none of them takes), so no range is known.",
+    "F701": "The installed onnxruntime does not run the operator in this float type on CPUs, so it computes in "
+    "float32. Its weights are stored in the narrow type all the same, with a Cast behind each.",
+    "F702": "The ONNX specification does not allow this float type for the operator at the model's opset, so it "
+    "computes in float32. Its weights are stored in the narrow type all the same, with a Cast behind each.",
+    "F703": "The node computes shapes or indices, for which the narrow type has too few bits: float16 holds "
+    "integers exactly up to 2048, bfloat16 up to 256.",
+    "F704": "A constant of the node lies outside of what the narrow type can hold: it would become infinite or "
+    "zero.",
+    "F705": "On the samples, a tensor that the node reads or makes lies outside of what the narrow type can hold: "
+    "it comes within a factor of 2 of the largest value, or is so small that most of its bits would be lost.",
+    "F706": "The node makes float32 by one of its attributes, or only moves values between nodes that compute in "
+    "float32: Casts around it would cost more than it saves.",
+    "F707": "Measured: the outputs are more than 3 dB closer to the float model when operators of this kind, or "
+    "the layers whose weights lose most, compute in float32.",
     "F901": "The node does not compute on floats (shapes, indices, masks): there is nothing to quantize. If, Loop "
     "and Scan are such nodes; the nodes of their bodies are listed by themselves.",
     "F902": "The node is quantized already, or stands between QuantizeLinear and DequantizeLinear nodes of the "

@@ -71,8 +71,14 @@ def _weight_only() -> Maker:
     return WEIGHT_ONLY
 
 
+def _float() -> Maker:
+    from quantcli.pipeline.form_float import MAKER
+
+    return MAKER
+
+
 MAKERS: Mapping[Form, Callable[[], Maker]] = MappingProxyType(
-    {Form.DYNAMIC: _dynamic, Form.WEIGHT_ONLY: _weight_only}
+    {Form.DYNAMIC: _dynamic, Form.WEIGHT_ONLY: _weight_only, Form.FLOAT: _float}
 )
 """What gives the maker of a form, the static one left out; makers import this, so they come late."""
 

@@ -73,6 +73,11 @@ def _top(operators: Counter[str]) -> str:
 
 
 def _summary(plan: Plan) -> str:
+    if plan.narrow is not None:
+        return (
+            f"{plan.count(Action.NARROW)} nodes compute in {plan.narrow.dtype}, {plan.count(Action.FLOAT)} stay "
+            f"as they were; {len(plan.narrow.constants)} constants are stored as {plan.narrow.dtype}"
+        )
     return (
         f"{plan.count(Action.QUANTIZE)} kernels, {plan.count(Action.FUSE)} nodes fused into them, "
         f"{plan.count(Action.PASSTHROUGH)} moves on integers, {plan.count(Action.FLOAT)} float "

@@ -121,12 +121,14 @@ def coverage(plan: Plan) -> Coverage:
         quantized=plan.count(Action.QUANTIZE) + plan.count(Action.FUSE),
         passthrough=plan.count(Action.PASSTHROUGH),
         float=plan.count(Action.FLOAT),
+        narrow=plan.count(Action.NARROW),
         rows=tuple(
             CoverageRow(
                 op=op,
                 quantized=found[Action.QUANTIZE] + found[Action.FUSE],
                 passthrough=found[Action.PASSTHROUGH],
                 float=found[Action.FLOAT],
+                narrow=found[Action.NARROW],
             )
             for op, found in sorted(counts.items())
         ),

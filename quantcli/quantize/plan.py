@@ -200,6 +200,36 @@ class TiedPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NarrowConstant:
+    """A constant that is stored in a narrower float type.
+
+    Attributes:
+        name: Initializer.
+        limit: Largest magnitude that it may have; what is beyond is set to it. None for no limit.
+        copied: Whether it stays in float32 as well, for nodes that must not read it rounded.
+    """
+
+    name: str
+    limit: float | None = None
+    copied: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NarrowPlan:
+    """Of the form "float": the narrower type, and what besides nodes (``Action.NARROW``) takes it.
+
+    Attributes:
+        dtype: "float16" or "bfloat16".
+        constants: Constants that are stored in it.
+        convert_io: Whether inputs and outputs become narrow, too.
+    """
+
+    dtype: str
+    constants: tuple[NarrowConstant, ...] = ()
+    convert_io: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """All decisions about a model.
 
@@ -223,6 +253,7 @@ class Plan:
         form: What is quantized when.
         tied: Constants that are stored once, together with another one (weight-only).
         accuracy_level: Of MatMulNBits nodes, where any are written (weight-only).
+        narrow: Of the form "float" only.
     """
 
     target: str
@@ -242,6 +273,7 @@ class Plan:
     remarks: tuple[str, ...] = ()
     tied: tuple[TiedPlan, ...] = ()
     accuracy_level: int = 0
+    narrow: NarrowPlan | None = None
     version: int = field(default=PLAN_VERSION)
 
     def node(self, name: str) -> NodePlan:
@@ -310,6 +342,7 @@ def plan_from_json(text: str) -> Plan:
             remarks=tuple(str(remark) for remark in raw["remarks"]),
             tied=tuple(TiedPlan(**item) for item in raw["tied"]),
             accuracy_level=int(raw["accuracy_level"]),
+            narrow=_narrow(raw.get("narrow")),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(
@@ -335,6 +368,14 @@ def _node(raw: Mapping[str, Any]) -> NodePlan:
         raise TypeError(f"a node's names must be texts: {dict(raw)}")
     reason = None if raw["reason"] is None else Reason(**raw["reason"])
     return NodePlan(**{**raw, "action": Action(raw["action"]), "reason": reason})
+
+
+def _narrow(raw: Mapping[str, Any] | None) -> NarrowPlan | None:
+    if raw is None:
+        return None
+    if raw["dtype"] not in ("float16", "bfloat16"):
+        raise ValueError(f"'{raw['dtype']}' is no narrower float type")
+    return NarrowPlan(**{**raw, "constants": tuple(NarrowConstant(**item) for item in raw["constants"])})
 
 
 def _tensor(raw: Mapping[str, Any]) -> TensorPlan:

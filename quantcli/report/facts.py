@@ -145,12 +145,13 @@ class WeightComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoverageRow:
-    """Nodes of one operator by what became of them."""
+    """Nodes of one operator by what became of them; ``narrow`` ones compute in float16 or bfloat16."""
 
     op: str
     quantized: int
     passthrough: int
     float: int
+    narrow: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +173,7 @@ class Coverage:
     float: int
     rows: tuple[CoverageRow, ...]
     reasons: tuple[FloatReason, ...]
+    narrow: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

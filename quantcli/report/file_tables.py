@@ -27,13 +27,21 @@ def version_table(report: Report) -> Table:
 def _coverage(report: Report) -> Iterator[Table]:
     if report.coverage is None:
         return
+    rows = report.coverage.rows
+    narrow = ["Narrow float"] if report.coverage.narrow else []
     yield table(
         "coverage",
         "Coverage",
-        ["Operator|", "Quantized", "Passed through", "Float"],
+        ["Operator|", "Quantized", "Passed through", *narrow, "Float"],
         [
-            [cell.name(row.op), cell.count(row.quantized), cell.count(row.passthrough), cell.count(row.float)]
-            for row in report.coverage.rows
+            [
+                cell.name(row.op),
+                cell.count(row.quantized),
+                cell.count(row.passthrough),
+                *([cell.count(row.narrow)] if narrow else []),
+                cell.count(row.float),
+            ]
+            for row in rows
         ],
     )
     yield table(

@@ -136,5 +136,7 @@ def _coverage_line(report: Report) -> str:
     assert report.coverage is not None
     facts = report.coverage
     text = f"{facts.quantized} nodes quantized, {facts.passthrough} passed through, {facts.float} in float"
+    if facts.narrow:
+        text = f"{facts.narrow} nodes in a narrower float type, {facts.float} as they were"
     top = ", ".join(f"{reason.nodes} × {fmt.name(reason.code)}" for reason in facts.reasons[:3])
     return f"{text} ({top})" if top else text
