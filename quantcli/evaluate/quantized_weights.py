@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -212,6 +212,8 @@ def _traced(view: GraphView, name: str) -> FoundWeight | None:
         return _traced(view, node.input(0))
     if node.op == "Reshape":
         return _reshaped(view, node)
+    if node.op in ("Mul", "Sub"):
+        return _of_arithmetic(view, node)
     if node.op == "Transpose":
         return _transposed(_traced(view, node.input(0)), node.attributes.get("perm"))
     if node.op not in DEQUANTIZE_OPS:
@@ -222,10 +224,32 @@ def _traced(view: GraphView, name: str) -> FoundWeight | None:
     return _dequantized(view, node.input(0), node.input(1), node.input(2), axis, block)
 
 
+def _of_arithmetic(view: GraphView, node: NodeInfo) -> FoundWeight | None:
+    """Integers less zero points, or steps times scales: what weight-only files store in front of any operator."""
+    found, other = _traced(view, node.input(0)), _traced(view, node.input(1))
+    if found is None or other is None or "int" not in found.dtype or found.scale is not None:
+        return None
+    if node.op == "Sub":
+        return replace(found, values=found.values - other.values)
+    scale, size = np.broadcast_to(other.values, found.values.shape), other.values.size
+    granularity = "per-tensor" if size == 1 else "per-channel"
+    return replace(found, values=found.values * scale, scale=scale, granularity=granularity)
+
+
 def _reshaped(view: GraphView, node: NodeInfo) -> FoundWeight | None:
-    """A reshaped constant; its scale only where it is one for all."""
+    """A reshaped constant; its scale only where it is one for all, or has the shape of the values."""
     found, shape = _traced(view, node.input(0)), constant_value(view, node.input(1))
-    if found is None or shape is None or (found.scale is not None and found.scale.size > 1):
+    if found is None or shape is None:
+        return None
+    if found.scale is not None and found.scale.shape == found.values.shape:
+        sizes = [int(size) for size in shape]
+        return replace(
+            found,
+            values=found.values.reshape(sizes),
+            scale=found.scale.reshape(sizes),
+            granularity="per-block" if found.granularity == "per-channel" else found.granularity,
+        )
+    if found.scale is not None and found.scale.size > 1:
         return None
     sizes = [found.values.shape[i] if size == 0 else int(size) for i, size in enumerate(shape.tolist())]
     values = found.values.reshape(sizes)

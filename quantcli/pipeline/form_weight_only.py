@@ -44,6 +44,8 @@ def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tupl
     """The source, prepared at the opset that the plan needs, and the plan.
 
     Raises:
+        UsageError: U102 or U105, an option makes no sense.
+        ConfigError: C104, a saved plan is of another model.
         ModelError: M303, an opset is asked for that is too low; M304, there is nothing to quantize.
     """
     _check(request)
@@ -58,6 +60,14 @@ def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tupl
             lowest=lowest,
         )
         plan = make_weight_only_plan(source.view, request.recipe) if saved is None else saved
+        different = {node.name for node in source.view.nodes} ^ {node.name for node in plan.nodes}
+        if different:
+            raise ConfigError(
+                "C104",
+                f"plan '{request.plan.name if request.plan else ''}' is of another model: node "
+                f"'{min(different)}' is not in both",
+                hint="make it again with: quantcli convert MODEL --weight-only --plan-out FILE",
+            )
         if not (plan.layers or plan.constants or plan.tables):
             raise nothing_to_quantize(source, plan)
         model = source.prepared.clone()
