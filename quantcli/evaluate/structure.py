@@ -5,7 +5,8 @@ attention operators, and their quantized forms. By the graph alone it is
 
 * quantized: an integer operator (QLinearConv, QGemm, MatMulInteger, …), or a float operator whose data inputs
   all come from DequantizeLinear, directly or through Transpose, Reshape and the like;
-* weight only: its constant weight comes from DequantizeLinear, its activation does not (MatMulNBits, too);
+* weight only: its constant weight comes from DequantizeLinear, or is made of integers by plain arithmetic, and its
+  activation is not (MatMulNBits, too);
 * float: anything else.
 
 Whether the runtime fuses a quantized node into an integer kernel is another question (``KernelFacts``). Nodes
@@ -74,7 +75,20 @@ def compute_state(view: GraphView, node: NodeInfo) -> State | None:
         return "quantized"
     if any(origin is not None and _is_constant(view, origin.input(0)) for origin in origins):
         return "weight-only"
+    if any(name and is_stored_as_integers(view, name) for name in node.inputs[:3]):
+        return "weight-only"
     return "float"
+
+
+def is_stored_as_integers(view: GraphView, name: str) -> bool:
+    """Whether ``name`` is made of an integer constant by Cast, Sub and Mul with constants, and moves."""
+    node = view.producer(name)
+    while node is not None and node.op in {"Reshape", "Transpose", "Mul", "Sub"}:
+        name = node.input(0)
+        node = view.producer(name)
+    if node is None or node.op != "Cast" or not view.is_constant(node.input(0)):
+        return False
+    return "int" in str(view.tensors[node.input(0)].dtype)
 
 
 def dequantizer(view: GraphView, name: str) -> NodeInfo | None:
