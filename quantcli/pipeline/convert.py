@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from dataclasses import asdict, replace
@@ -24,7 +23,7 @@ from quantcli.pipeline.forms import Outcome, maker_of
 from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
 from quantcli.pipeline.placement_verdict import PlacementVerdict
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
-from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.samples import check_mask, open_samples
 from quantcli.pipeline.source import FloatModel, load_float_model, runnable
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
@@ -71,7 +70,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     )
     stated = replace(request, recipe=possible_recipe(request.recipe, source.view.opset))
     request = stated if saved is None else with_choices(stated, saved.choices)
-    _check_mask(request, source)
+    check_mask(request.mask, source.inputs)
     if request.dry_run:
         plan = make_plan(source.whole, request.recipe) if saved is None else _checked(request, saved, source.whole)
         _write_plan(request, plan)
@@ -188,17 +187,6 @@ def _require_ranges(request: ConvertRequest) -> None:
 def _has_operators(recipe: Recipe) -> bool:
     """Whether there are QLinear operators for the types of a recipe."""
     return recipe.activation_dtype.bits == 8 and fuses(recipe.activation_dtype, recipe.weight_dtype)
-
-
-def _check_mask(request: ConvertRequest, source: FloatModel) -> None:
-    names = [spec.name for spec in source.inputs]
-    if request.mask is not None and request.mask not in names:
-        near = difflib.get_close_matches(request.mask, names, n=1)
-        raise UsageError(
-            "U108",
-            f"--mask names '{request.mask}', which is no input of the model",
-            hint=f"did you mean '{near[0]}'?" if near else f"its inputs: {', '.join(names)}",
-        )
 
 
 def _check_request(request: ConvertRequest, output: Path) -> None:

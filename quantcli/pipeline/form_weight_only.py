@@ -14,7 +14,7 @@ from quantcli.graph.model import OnnxModel
 from quantcli.graph.shapes import forget_types
 from quantcli.pipeline.forms import Maker, Outcome
 from quantcli.pipeline.refine_weights import refine_weights
-from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.samples import check_mask, open_samples
 from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize
 from quantcli.pipeline.trial_feed import trial_feed
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
@@ -59,6 +59,7 @@ def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tupl
             choices=PLAIN,
             lowest=lowest,
         )
+        check_mask(request.mask, source.inputs)
         plan = make_weight_only_plan(source.view, request.recipe) if saved is None else saved
         different = {node.name for node in source.view.nodes} ^ {node.name for node in plan.nodes}
         if different:
@@ -127,6 +128,12 @@ def _check(request: ConvertRequest) -> None:
             "U102",
             f"blocks of {recipe.block} values are not available: their scales take as much as they save",
             hint=f"--granularity block:{SMALLEST_BLOCK} or more; powers of two run as integer kernels",
+        )
+    if "int" not in recipe.weight_dtype.name:
+        raise UsageError(
+            "U102",
+            f"--weight-only stores integers, and {recipe.weight_dtype.name} is none",
+            hint="--bits 16, 8, 4 or 2",
         )
     if request.calibration is not None:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -70,6 +71,22 @@ def _open(options: DataOptions, inputs: Sequence[InputSpec], *, optional: Sequen
         image=parse_image_options(options.image) if options.image else None,
         optional=optional,
     )
+
+
+def check_mask(mask: str | None, inputs: Sequence[InputSpec]) -> None:
+    """Refuse a mask that is no input of the model.
+
+    Raises:
+        UsageError: U108.
+    """
+    names = [spec.name for spec in inputs]
+    if mask is not None and mask not in names:
+        near = difflib.get_close_matches(mask, names, n=1)
+        raise UsageError(
+            "U108",
+            f"--mask names '{mask}', which is no input of the model",
+            hint=f"did you mean '{near[0]}'?" if near else f"its inputs: {', '.join(names)}",
+        )
 
 
 class WatchedSamples:

@@ -133,6 +133,11 @@ def test_tiny_blocks_are_refused(folder: Path) -> None:
         run(folder, recipe=dataclasses.replace(FOUR, block=8))
 
 
+def test_a_mask_that_is_no_input_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no input of the model"):
+        run(folder, data=True, mask="nothing")
+
+
 def test_a_calibration_file_has_no_effect_and_is_refused(folder: Path) -> None:
     (folder / "m.calib").write_bytes(b"")
     with pytest.raises(UsageError, match="--calibration"):
