@@ -60,8 +60,8 @@ def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tupl
             lowest=lowest,
         )
         check_mask(request.mask, source.inputs)
-        plan = make_weight_only_plan(source.view, request.recipe) if saved is None else saved
-        different = {node.name for node in source.view.nodes} ^ {node.name for node in plan.nodes}
+        plan = make_weight_only_plan(source.whole, request.recipe) if saved is None else saved
+        different = {node.name for node in source.whole.nodes} ^ {node.name for node in plan.nodes}
         if different:
             raise ConfigError(
                 "C104",
@@ -72,8 +72,8 @@ def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tupl
         if not (plan.layers or plan.constants or plan.tables):
             raise nothing_to_quantize(source, plan)
         model = source.prepared.clone()
-        needed = EMITTERS[request.format](GraphEditor(model), source.view, plan, {}).lowest_opset()
-        if needed <= source.view.opset:
+        needed = EMITTERS[request.format](GraphEditor(model, bodies=True), source.whole, plan, {}).lowest_opset()
+        if needed <= source.whole.opset:
             return source, plan
         if request.opset is not None:
             raise ModelError(
@@ -181,7 +181,7 @@ class _Rounded:
 
 def _rounded(source: FloatModel, plan: Plan, request: ConvertRequest, progress: Progress) -> _Rounded:
     """The weights, rounded against the samples where there are any and the effort wants it."""
-    nearest = solve_weight_only(plan, source.view)
+    nearest = solve_weight_only(plan, source.whole)
     effort = EFFORTS[request.effort]
     facts = RoundingFacts(effort=effort.name)
     if not (request.data.specs and effort.gptq and plan.layers) or plan.nearest:
@@ -206,8 +206,8 @@ def _rounded(source: FloatModel, plan: Plan, request: ConvertRequest, progress: 
 def emit_weight_only(source: FloatModel, plan: Plan, weights: Mapping[str, StoredWeight], form: str) -> OnnxModel:
     """The model of a plan; ``form`` is a key of ``EMITTERS``."""
     model = source.prepared.clone()
-    editor = GraphEditor(model)
-    EMITTERS[form](editor, source.view, plan, weights).emit()
+    editor = GraphEditor(model, bodies=True)
+    EMITTERS[form](editor, source.whole, plan, weights).emit()
     editor.finish()
     forget_types(model, source.stated)
     return model

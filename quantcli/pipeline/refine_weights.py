@@ -65,13 +65,20 @@ def refine_weights(
         RuntimeFailure: A piece of the model fails by itself.
     """
     chooser = _Chooser(source, plan, nearest, samples, request)
+    known = source.view.node_by_name  # the walk does not enter bodies, whose weights stay rounded to nearest
+    main = replace(
+        plan,
+        layers=tuple(layer for layer in plan.layers if layer.node in known),
+        constants=tuple(entry for entry in plan.constants if entry.node in known),
+        tables=tuple(table for table in plan.tables if table.node in known),
+    )
     given = SweepInput(
         model=source.prepared,
         view=source.view,
-        plan=plan,
+        plan=main,
         params={},
         samples=samples,
-        constants=chooser.seen_constants(),
+        constants=chooser.seen_constants(main),
         max_bytes=request.max_memory,
         rounded=lambda values: values,
     )
@@ -110,7 +117,6 @@ class _Chooser:
         request: ConvertRequest,
     ) -> None:
         self._view = source.view
-        self._plan = plan
         self._masks = mask_of(samples, request.mask)
         self._rows = EFFORTS[request.effort].rows
         self._roots = roots(plan)
@@ -120,10 +126,10 @@ class _Chooser:
         self.weights = dict(nearest)
         self.variants: dict[str, str] = {}
 
-    def seen_constants(self) -> dict[tuple[str, int], np.ndarray]:
+    def seen_constants(self, plan: Plan) -> dict[tuple[str, int], np.ndarray]:
         """Float32 values of the constants that are no weights of layers, as the emitted graph has them."""
-        places = {(entry.node, entry.index): entry.constant for entry in self._plan.constants}
-        places |= {(table.node, 0): table.table for table in self._plan.tables}
+        places = {(entry.node, entry.index): entry.constant for entry in plan.constants}
+        places |= {(table.node, 0): table.table for table in plan.tables}
         made: dict[str, np.ndarray] = {}
         for name in places.values():
             if name not in made:

@@ -107,8 +107,10 @@ class _Candidates:
             return self._lookup(node)
         if node.op in WEIGHTED:
             return self._weights(node)
+        if node.yields:
+            return Reason(code="F901", sentence=f"{node.op_type} itself computes nothing; its bodies do")
         if node.op_type in BODY_OPS:
-            return Reason(code="F206", sentence=f"{node.op_type} has bodies, which are left in float")
+            return Reason(code="F206", sentence=f"{node.op_type} has a body, which is left in float")
         made = [self._view.tensors[name].dtype for name in node.outputs if name]
         if made and all(dtype is not None and "float" not in dtype for dtype in made):
             return Reason(code="F901", sentence=f"{node.op_type} makes {made[0]}")

@@ -30,6 +30,18 @@ NET = """<ir_version: 8, opset_import: ["" : %d]>
     p = MatMul(x, w0) a = Add(p, b0) f = Sigmoid(a) q = MatMul(f, w1) y = Add(q, b1) }"""
 
 
+BRANCHES = """<ir_version: 8, opset_import: ["" : 13]>
+    net (float[N,T,64] x) => (float[N,T,64] y) {
+    p = MatMul(x, w0)
+    m = ReduceMax <keepdims = 0> (x)
+    c = Greater(m, b1)
+    s = If (c) <
+        then_branch = yes () => (float[N,T,64] t) { t = MatMul(p, w1) },
+        else_branch = no () => (float[N,T,64] e) { e = Neg(p) }
+    >
+    y = Add(s, b0) }"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two layers, and samples whose channels go together."""
@@ -171,3 +183,18 @@ def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
     onnx.save(proto, folder / "m.onnx")
     with pytest.raises(ModelError, match="NaN or infinite"):
         run(folder)
+
+
+@pytest.mark.parametrize("data", [False, True])
+def test_weights_that_bodies_read_are_stored_too(folder: Path, data: bool) -> None:
+    generator = np.random.default_rng(2)
+    proto = onnx.parser.parse_model(BRANCHES)
+    weights = {name: generator.normal(0, 0.2, (WIDTH, WIDTH)) for name in ("w0", "w1")}
+    for name, array in ({**weights, "b0": np.zeros(WIDTH), "b1": np.array(0.0)}).items():
+        proto.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
+    onnx.save(proto, folder / "m.onnx")
+    result = run(folder, data=data)
+    assert result.plan.count(Action.QUANTIZE) == 2
+    assert sqnr(folder) > 15
+    floats = [tensor for tensor in onnx.load(folder / "out.onnx").graph.initializer if tensor.data_type == 1]
+    assert max(np.prod(tensor.dims) for tensor in floats) == 2 * WIDTH  # scales of blocks
