@@ -376,17 +376,17 @@ def test_products_in_bodies_take_the_dynamic_form(tmp_path: Path, text: str) -> 
             np.testing.assert_allclose(found, expected, rtol=RTOL, atol=0)
 
 
-RECURRENT = """g (bool c, float[3,1,8] x) => (float[3,1,1,8] y) {
+RECURRENT = """g (bool c, float[3,1,64] x) => (float[3,1,1,64] y) {
     [choice] y = If (c) <
-        then_branch = t () => (float[3,1,1,8] a) { [one] a = LSTM<hidden_size = 8>(x, w, r) },
-        else_branch = e () => (float[3,1,1,8] b) { [n] v = Neg(x) [two] b = LSTM<hidden_size = 8>(v, w, r) }
+        then_branch = t () => (float[3,1,1,64] a) { [one] a = LSTM<hidden_size = 64>(x, w, r) },
+        else_branch = e () => (float[3,1,1,64] b) { [n] v = Neg(x) [two] b = LSTM<hidden_size = 64>(v, w, r) }
     >
 }"""
 
 
 def test_recurrent_layers_of_two_branches_share_their_integers(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    weights = {name: rng.normal(0, 0.3, (1, 32, 8)).astype(np.float32) for name in ("w", "r")}
+    weights = {name: rng.normal(0, 0.1, (1, 256, 64)).astype(np.float32) for name in ("w", "r")}
     model = tmp_path / "model.onnx"
     onnx.save(proto(RECURRENT, opset=17, **weights), model)
     result = dynamic(model, dynamic_lstm=True)
@@ -400,10 +400,10 @@ def test_recurrent_layers_of_two_branches_share_their_integers(tmp_path: Path) -
         == 2
     )
     alone = tmp_path / "alone.onnx"
-    text = "g (float[3,1,8] x) => (float[3,1,1,8] y) { [one] y = LSTM<hidden_size = 8>(x, w, r) }"
+    text = "g (float[3,1,64] x) => (float[3,1,1,64] y) { [one] y = LSTM<hidden_size = 64>(x, w, r) }"
     onnx.save(proto(text, opset=17, **weights), alone)
     outside = dynamic(alone, dynamic_lstm=True).output
-    x = rng.normal(size=(3, 1, 8)).astype(np.float32)
+    x = rng.normal(size=(3, 1, 64)).astype(np.float32)
     for taken, sign in ((True, 1), (False, -1)):
         expected, found = run(outside, {"x": sign * x})[0], run(result.output, {"c": np.array(taken), "x": x})[0]
         np.testing.assert_array_equal(found, expected)
