@@ -407,3 +407,24 @@ def test_recurrent_layers_of_two_branches_share_their_integers(tmp_path: Path) -
     for taken, sign in ((True, 1), (False, -1)):
         expected, found = run(outside, {"x": sign * x})[0], run(result.output, {"c": np.array(taken), "x": x})[0]
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+@pytest.mark.parametrize("text", [IF, LOOP])
+def test_weights_of_bodies_take_the_weight_only_form(tmp_path: Path, text: str, form: str) -> None:
+    """A permutation is exact in 8 bits, and so are activations of 0 and 127, which the kernel rounds to int8."""
+    size = 64
+    model = tmp_path / "model.onnx"
+    onnx.save(proto(text.replace("1,4]", f"1,{size}]"), opset=17, w=permutation(1, size)), model)
+    request = ConvertRequest(model=model, recipe=Recipe(form=Form.WEIGHT_ONLY), format=form, overwrite=True)
+    result = convert(request, SilentProgress())
+    names = {node.name for node in result.plan.nodes if node.op_type == "MatMul"}
+    assert names == quantized(result.plan)
+    main = onnx.load(result.output).graph
+    graphs = [main, *(item.g for node in main.node for item in node.attribute if item.HasField("g"))]
+    assert sum(np.prod(tensor.dims) == size * size for graph in graphs for tensor in graph.initializer) == 1
+    x = np.tile(np.array([0, 127], np.float32), size // 2)[None]
+    for feeds in ({"c": True}, {"c": False}) if text is IF else ({"n": np.int64(3), "go": True},):
+        given = {"x": x, **{name: np.asarray(value) for name, value in feeds.items()}}
+        for expected, found in zip(run(model, given), run(result.output, given), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
