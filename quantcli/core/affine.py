@@ -19,6 +19,9 @@ from quantcli.core.spec import QuantParams, QuantSpec
 MIN_SCALE = np.float32(2.0**-62)
 """Smallest scale: the product of two is 2^-124, still a normal float32 (the smallest is 2^-126)."""
 
+_PART_VALUES = 2**20
+"""Values that are rounded at a time: on the way they take 8 bytes each, several times."""
+
 
 def params_from_range(rmin: np.ndarray | float, rmax: np.ndarray | float, spec: QuantSpec) -> QuantParams:
     """Parameters that cover [rmin, rmax] and 0; scales that must be powers of two are the smallest that do.
@@ -89,15 +92,31 @@ def broadcastable(params: QuantParams, shape: tuple[int, ...]) -> tuple[np.ndarr
 
 
 def quantize(x: np.ndarray, params: QuantParams) -> np.ndarray:
-    """Codes of ``x`` (float32, any shape), in ``params.spec.dtype.storage``."""
+    """Codes of ``x`` (float32, any shape), in ``params.spec.dtype.storage``; a part of a large ``x`` at a time."""
     scale, zero = broadcastable(params, x.shape)
-    form = params.spec.dtype.format
+    if x.size <= _PART_VALUES or not x.ndim:
+        return _quantize(x, scale, zero, params.spec)
+    found = np.empty(x.shape, params.spec.dtype.storage)
+    step = max(1, _PART_VALUES * len(x) // x.size)
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        found[part] = _quantize(x[part], _rows(scale, part), _rows(zero, part), params.spec)
+    return found
+
+
+def _rows(values: np.ndarray, part: slice) -> np.ndarray:
+    """What a part of the first axis broadcasts with."""
+    return values[part] if values.ndim and len(values) > 1 else values
+
+
+def _quantize(x: np.ndarray, scale: np.ndarray, zero: np.ndarray, spec: QuantSpec) -> np.ndarray:
+    form = spec.dtype.format
     with np.errstate(over="ignore"):  # an infinite quotient saturates, as the kernel does
         steps = x.astype(np.float32) / scale
     if form is not None:
         return form.nearest(steps)
     q = np.rint(steps).astype(np.float64) + zero
-    clipped: np.ndarray = np.clip(q, params.spec.qmin, params.spec.qmax).astype(params.spec.dtype.storage)
+    clipped: np.ndarray = np.clip(q, spec.qmin, spec.qmax).astype(spec.dtype.storage)
     return clipped
 
 

@@ -10,6 +10,7 @@ constants in the main graph; each body rounds what it captures itself. Decides n
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -42,7 +43,7 @@ class DynamicEmitter:
         self._solution = solution
         self._gates = gates
         self._rounded: dict[tuple[str, str], tuple[str, str, str]] = {}
-        self._stored: dict[tuple[str, bytes], tuple[str, str]] = {}
+        self._stored: dict[tuple[str, bytes, bytes], tuple[str, str]] = {}
         self._zeros: dict[tuple[int, ...], str] = {}
         self._writer = TableWriter(editor, view)
         self._tied = tied_tables(plan, view, solution)
@@ -101,7 +102,7 @@ class DynamicEmitter:
 
     def _store(self, name: str, integers: np.ndarray, scale: np.ndarray, table: str = "") -> tuple[str, str]:
         """Integers and scales; equal ones of one name are stored once, and a transposed ``table`` with it."""
-        key = (name, integers.tobytes() + scale.tobytes())
+        key = (name, _digest(integers), _digest(scale))
         if key not in self._stored:
             if table:
                 stored = self._transposed(table)
@@ -160,3 +161,8 @@ class DynamicEmitter:
             size = "x".join(map(str, shape))
             self._zeros[shape] = self._editor.add_initializer(f"zeros_int8_{size}", np.zeros(shape, np.int8))
         return self._zeros[shape]
+
+
+def _digest(array: np.ndarray) -> bytes:
+    """What tells arrays apart, in 32 bytes: there may be gigabytes of them."""
+    return hashlib.sha256(array.tobytes()).digest()

@@ -11,6 +11,7 @@ inside of one graph only (RAN: If and Loop bodies fuse with integers, scales and
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -251,7 +252,9 @@ class QdqEmitter:
 
 
 def _content(values: np.ndarray, params: QuantParams) -> bytes:
-    return values.tobytes() + params.scale.tobytes() + params.zero_point.tobytes()
+    """What tells constants apart; a digest, because there may be gigabytes of them."""
+    arrays = (values, params.scale, params.zero_point)
+    return b"".join(hashlib.sha256(array.tobytes()).digest() for array in arrays)
 
 
 def _stored_name(values: np.ndarray, dtype: QType) -> str:

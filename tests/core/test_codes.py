@@ -8,9 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from quantcli.core import affine
 from quantcli.core.affine import dequantize, fake_quantize, params_from_range, quantize
 from quantcli.core.dtypes import FLOAT8E4M3FN, QTYPES, UINT8, FloatFormat
 from quantcli.core.spec import QuantSpec
+from quantcli.quantize.weight_grid import value_range
 from quantcli.runtime.session import Session, SessionSettings
 
 ONNX_TYPES = {name: getattr(TensorProto, name.upper().replace("FLOAT8_", "FLOAT8")) for name in QTYPES}
@@ -90,3 +92,22 @@ def test_scales_that_are_powers_of_two_cover_the_range_and_half_of_them_would_no
 def test_a_power_of_two_stays_itself() -> None:
     spec = QuantSpec(dtype=UINT8, pow2=True)
     assert params_from_range(0.0, 255 * 0.25, spec).scale == np.float32(0.25)
+
+
+@pytest.mark.parametrize("spec", [
+    QuantSpec(dtype=QTYPES["int8"], symmetric=True),
+    QuantSpec(dtype=QTYPES["uint8"], symmetric=False, axis=0),
+    QuantSpec(dtype=QTYPES["int8"], symmetric=True, axis=1),
+    QuantSpec(dtype=QTYPES["uint4"], symmetric=False, axis=0, block=16),
+    QuantSpec(dtype=QTYPES["int4"], symmetric=True, axis=1, block=16),
+    QuantSpec(dtype=FLOAT8E4M3FN, symmetric=True, axis=1),
+], ids=str)  # fmt: skip
+def test_parts_of_a_large_tensor_have_the_codes_of_the_whole(
+    spec: QuantSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = np.random.default_rng(4).standard_normal((70, 48)).astype(np.float32)
+    low, high = value_range(weight, spec)
+    params = params_from_range(np.minimum(low, -high), np.maximum(high, -low), spec)
+    whole = quantize(weight, params)
+    monkeypatch.setattr(affine, "_PART_VALUES", 48 * 9)
+    np.testing.assert_array_equal(quantize(weight, params).view(np.uint8), whole.view(np.uint8))
