@@ -2,13 +2,15 @@
 
 Nodes are taken in topological order. A part ends where the next node would bring its constants over a limit,
 unless a value would have to pass from part to part that cannot be handed over as an array. A node whose own
-constants are larger than the limit is a part by itself. What is computed from constants alone (the
-DequantizeLinear of a weight) belongs to every part that reads it, and does not pass from part to part.
+constants are larger than the limit is a part by itself; small constants (bias, scale) do not begin a part. What
+is computed from constants alone (the DequantizeLinear of a weight), and what makes floats of integers or integers
+of floats in front of a kernel, belongs to every part that reads it, and does not pass from part to part: runtimes
+fuse it with its reader.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -22,6 +24,12 @@ _SEQUENCES = frozenset({
     "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceMap", "SplitToSequence",
     "Optional",
 })  # fmt: skip
+
+_JOINED = frozenset({"DequantizeLinear", "DynamicQuantizeLinear"})
+"""Operators that stay with their readers."""
+
+_SMALL_SHARE = 64
+"""Constants of less than this part of the limit begin no part."""
 
 _RANDOM = frozenset({
     "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli",
@@ -86,23 +94,36 @@ class Parts:
         return [value for value in (*node.inputs, *captured_values(node, self._graph)) if value is not None]
 
     def _find_feeders(self) -> dict[ir.Node, set[ir.Node]]:
-        """Nodes that compute from constants alone, each with all those that it needs for that."""
+        """Nodes that stay with their readers, each with all those that it needs itself."""
         found: dict[ir.Node, set[ir.Node]] = {}
+        fixed: set[ir.Node | None] = set()
         for node in self._graph:
             if node.op_type in _RANDOM or any(value.is_graph_output() for value in node.outputs):
                 continue
             read = self._reads[node]
-            if all(_is_constant(value) or value.producer() in found for value in read):
-                found[node] = {node}.union(*(found.get(value.producer(), ()) for value in read))  # type: ignore[arg-type]
+            if all(_is_constant(value) or value.producer() in fixed for value in read):
+                fixed.add(node)
+            if node in fixed or node.op_type in _JOINED:
+                found[node] = {node, *self._needed(read, found)}
         return found
 
     def _fed_by(self, node: ir.Node) -> set[ir.Node]:
-        producers = {value.producer() for value in self._reads[node]}
-        return set().union(*(self._feeders[producer] for producer in producers if producer in self._feeders))
+        return self._needed(self._reads[node], self._feeders)
+
+    @staticmethod
+    def _needed(read: Iterable[ir.Value], feeders: Mapping[ir.Node, set[ir.Node]]) -> set[ir.Node]:
+        """Those of ``feeders`` that make the values ``read``, and what they need themselves."""
+        producers = {node for value in read if (node := value.producer()) is not None}
+        return set().union(*(feeders[node] for node in producers if node in feeders))
 
     def _last_reads(self) -> dict[ir.Value, int]:
         """For each value the position of the last node that reads it, past the last one for outputs."""
-        last = {value: position for position, node in enumerate(self._own) for value in self._reads[node]}
+        last = {
+            value: position
+            for position, node in enumerate(self._own)
+            for one in (node, *self._fed_by(node))
+            for value in self._reads[one]
+        }
         return last | dict.fromkeys(self._graph.outputs, len(self._graph))
 
     def _grouped(self, limit_bytes: int) -> Iterator[list[ir.Node]]:
@@ -114,7 +135,8 @@ class Parts:
                 value for one in (node, *self._fed_by(node)) for value in self._reads[one] if _is_constant(value)
             }
             held = {value: last for value, last in held.items() if last >= position}
-            if group and not held and read - constants and _bytes(constants | read) > limit_bytes:
+            begins = _bytes(read - constants) * _SMALL_SHARE >= limit_bytes
+            if group and not held and begins and _bytes(constants | read) > limit_bytes:
                 yield group
                 group, constants = [], set()
             group.append(node)

@@ -12,6 +12,7 @@ from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import load_model_bytes
 from quantcli.graph.read_view import read_view
 from quantcli.runtime.in_parts import InParts
+from quantcli.runtime.kernels import kernel_report
 from quantcli.runtime.session import Session, SessionSettings
 
 PLAIN = SessionSettings(optimization="disabled")
@@ -136,3 +137,31 @@ def test_what_is_computed_from_constants_stays_with_its_readers() -> None:
         expected,
     )
     assert files == [["DequantizeLinear", "MatMul"]] * 4
+
+
+def test_what_a_kernel_is_fused_with_stays_with_it() -> None:
+    integers = {f"q{i}": np.arange(i, 256 + i).astype(np.int8).reshape(16, 16) for i in range(2)}
+    whole = model(
+        """a, s0, z0 = DynamicQuantizeLinear(x)
+        m0 = MatMulInteger(a, q0, z0)
+        c0 = Cast <to = 1> (m0)
+        k0 = Mul(s0, w0)
+        y0 = Mul(c0, k0)
+        b, s1, z1 = DynamicQuantizeLinear(y0)
+        m1 = MatMulInteger(b, q1, z1)
+        c1 = Cast <to = 1> (m1)
+        k1 = Mul(s1, w1)
+        y1 = Mul(c1, k1)
+        y = Add(y1, y0)""",
+        **integers, w0=np.float32([0.01]), w1=np.float32([0.02]),
+    )  # fmt: skip
+    kernels: list[list[str]] = []
+
+    def seen(path: Path) -> None:
+        found = kernel_report(path, {})
+        kernels.append(sorted(found.integer))
+
+    parts = InParts(whole, PLAIN, part_bytes=300)
+    expected = Session(whole.to_bytes(), PLAIN).run({"x": X})["y"]
+    np.testing.assert_array_equal(parts.run({"x": X}, seen)["y"], expected)
+    assert kernels == [["DynamicQuantizeMatMul"]] * 2
