@@ -9,14 +9,16 @@ the value v that the same place has in the float model:
   moved the grid, and one where an integer kernel rounds another way. The step is held against the range of the
   float values of its sharing group: s <= (max - min) / (levels - 1).
 * DynamicQuantizeLinear: e + 2 s, with the step that the run had. MatMulInteger: as MatMul, in steps; half a step
-  for weights.
+  for weights. MatMulNBits: as MatMul, half a step for weights, and int8 activations by blocks where the runtime
+  may choose them. GatherBlockQuantized: half of the largest step.
 * bilinear (Conv, ConvTranspose, MatMul, Gemm, Mul): f(|a|, e_b) + f(e_a, |b|) + f(e_a, e_b) + e_bias.
+* BatchNormalization with constants: its factor times e.
 * sums (Add, Sum, Mean, ReduceSum, ReduceMean, AveragePool, GlobalAveragePool, CumSum): the operator on radii; Sub:
   the sum of radii; Div by an exact value: e / |b|.
 * nondecreasing in all operands (Relu, Clip, MaxPool, Max, Sigmoid, Tanh and the like):
   max(f(v^ + e) - f(v^), f(v^) - f(v^ - e)).
 * moves (Reshape, Transpose, Slice, Gather, Concat, Where, Pad and the like): the operator on radii.
-* Lipschitz with constant L (Abs, Neg, Sin, Cos, Gelu, Mish, HardSwish, Swish): L e.
+* Lipschitz with constant L (Abs, Neg, Sin, Cos, Gelu, Mish, HardSwish, Swish, QuickGelu): L e.
 * Softmax: half of the largest radius along the axis (row sums of the Jacobian are 2 p (1 - p) <= 1/2); LogSoftmax:
   twice.
 * anything else that reads a radius other than 0: no bound.
@@ -58,6 +60,7 @@ LIPSCHITZ = {
     "Mish": 1.09,
     "HardSwish": 1.5,
     "Swish": 1.1,
+    "QuickGelu": 1.1,
 }
 INTEGER_PRODUCTS = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
 
@@ -105,6 +108,11 @@ class _Walk:
                 self.steps[node.output[0]] = self._radius(node.input[0]) / self.values[node.output[1]] + 2
             elif node.op_type in INTEGER_PRODUCTS:
                 self._integer_product(node)
+            elif node.op_type == "MatMulNBits":
+                self._narrow_product(node)
+            elif node.op_type == "GatherBlockQuantized":
+                half = np.max(self.values[node.input[2]]) / 2 * 1.001
+                self._set(node, np.full(self.values[node.output[0]].shape, half))
             elif node.op_type == "DequantizeLinear":
                 self._dequantize(node)
             else:
@@ -152,6 +160,22 @@ class _Walk:
         pairs = ((sizes[0], radii[1]), (radii[0], sizes[1]), (radii[0], radii[1]))
         total = [run_node(self.model, copy, dict(zip(copy.input, pair, strict=True)))[0] for pair in pairs]
         self.bound.radii[node.output[0]] = np.sum(total, axis=0)
+
+    def _narrow_product(self, node: onnx.NodeProto) -> None:
+        """MatMulNBits: half a step for weights; blocks of activations are int8 inside at accuracy level 4."""
+        given = {attribute.name: attribute.i for attribute in node.attribute}
+        k, n, block = given["K"], given["N"], given["block_size"]
+        x, e = np.abs(self.values[node.input[0]]), self._radius(node.input[0])
+        blocks = -(-k // block)
+        scales = np.abs(self.values[node.input[2]].astype(np.float32)).reshape(n, blocks)
+        steps = np.repeat(scales, block, axis=1)[:, :k]
+        if given.get("accuracy_level", 0) in (0, 4):
+            padded = np.pad(x + e, [(0, 0)] * (x.ndim - 1) + [(0, blocks * block - k)])
+            largest = padded.reshape(*x.shape[:-1], blocks, block).max(axis=-1)
+            e = e + np.repeat(largest / 127, block, axis=-1)[..., :k]
+        zeros = len(node.input) > 3 and bool(node.input[3])
+        sizes = steps * (2 ** given.get("bits", 4) - (0 if zeros else 2 ** (given.get("bits", 4) - 1)))
+        self._set(node, (x + e) @ (steps / 2 * 1.001).T + e @ sizes.T)
 
     def _other(self, node: onnx.NodeProto) -> None:
         moved = [name for name in node.input if name in self.steps]
@@ -247,6 +271,13 @@ class _Walk:
         copy.CopyFrom(node)
         copy.op_type = "Add"
         self._set(node, run_node(self.model, copy, {name: self._radius(name) for name in node.input})[0])
+
+    def _normalized(self, node: onnx.NodeProto) -> None:
+        """BatchNormalization with constants: an affine map of every channel."""
+        epsilon = next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
+        factor = np.abs(self.values[node.input[1]]) / np.sqrt(self.values[node.input[4]] + epsilon)
+        radius = self._radius(node.input[0])
+        self._set(node, radius * factor.reshape(-1, *[1] * (radius.ndim - 2)))
 
     def _quotient(self, node: onnx.NodeProto) -> None:
         above, below = node.input

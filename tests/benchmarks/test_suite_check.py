@@ -82,6 +82,23 @@ def test_the_bound_of_a_product_holds_and_is_not_idle() -> None:
     assert bound.radii["y"].max() < 1
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("level", [1, 4])
+def test_the_bound_of_narrow_weights_holds_and_is_not_idle(symmetric: bool, level: int) -> None:
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+
+    weight, x = normal(64, 24), normal(5, 64)
+    plain = case("g (float[5, 64] x) => (float[5, 24] y) { y = MatMul(x, w) }", x, opset=21, w=weight).model
+    config = DefaultWeightOnlyQuantConfig(block_size=32, is_symmetric=symmetric, accuracy_level=level)
+    made = MatMulNBitsQuantizer(plain, algo_config=config)
+    made.process()
+    model = made.model.model
+    bound = bound_of(model, {"x": x}, {})
+    error = np.abs(run_all(model, {"x": x})["y"] - x @ weight)
+    assert (error <= bound.radii["y"]).all()
+    assert bound.radii["y"].max() < 40 * np.sqrt(np.mean(error**2))
+
+
 def test_a_step_beyond_its_range_is_told() -> None:
     model, x, _ = qdq(normal(4, 3))
     model.graph.node[0].name = "Q"
