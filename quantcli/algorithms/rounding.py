@@ -29,7 +29,15 @@ from quantcli.algorithms.samples import Pair, SampleRows
 from quantcli.algorithms.threads import one_blas_thread
 from quantcli.core.affine import dequantize, quantize
 from quantcli.core.spec import QuantParams, QuantSpec
-from quantcli.quantize.weights import QuantizedLayer, assemble, largest_bias, weight_params
+from quantcli.quantize.unsaturated import reaching
+from quantcli.quantize.weights import (
+    NO_RULES,
+    LayerRules,
+    QuantizedLayer,
+    assemble,
+    largest_bias,
+    weight_params,
+)
 
 __all__ = ["NEAREST", "Pair", "RoundedLayer", "RoundingOptions", "round_layer"]
 
@@ -81,6 +89,7 @@ class _Task:
     input_params: QuantParams
     params: QuantParams
     widened: int
+    rules: LayerRules
 
     @property
     def matrices(self) -> np.ndarray:
@@ -92,7 +101,7 @@ class _Task:
         return self.form.per_output(np.zeros(1) if self.bias is None else self.bias.astype(np.float64))
 
     def layer(self, integers: np.ndarray, bias: np.ndarray | None) -> QuantizedLayer:
-        return assemble(integers, self.params, bias, self.input_params, widened=self.widened)
+        return assemble(integers, self.params, bias, self.input_params, widened=self.widened, rules=self.rules)
 
     def values(self, integers: np.ndarray) -> np.ndarray:
         """Ŵ, float32 (G, O, K)."""
@@ -109,6 +118,7 @@ def round_layer(
     options: RoundingOptions,
     *,
     may_create_bias: bool,
+    rules: LayerRules = NO_RULES,
 ) -> RoundedLayer:
     """Round the weight and bias of a layer.
 
@@ -121,12 +131,21 @@ def round_layer(
         pairs: Samples of the layer's input.
         options: What is tried.
         may_create_bias: Whether a layer without a bias may get one.
+        rules: What else the target asks for.
 
     Raises:
         ValueError: A weight or bias is not finite.
     """
-    params, widened = weight_params(weight, bias, input_params, spec)
-    task = _Task(form=form, weight=weight, bias=bias, input_params=input_params, params=params, widened=widened)
+    params, widened = weight_params(weight, bias, input_params, spec, rules)
+    task = _Task(
+        form=form,
+        weight=weight,
+        bias=bias,
+        input_params=input_params,
+        params=params,
+        widened=widened,
+        rules=rules,
+    )
     nearest = task.layer(quantize(weight, params), bias)
     if not form.supported:
         return RoundedLayer(layer=nearest)
@@ -162,8 +181,8 @@ def _variants(
         second = moments.second if correct else moments.about_zero
         nearest_code = np.rint if spec.dtype.format is None else spec.dtype.format.nearest
         low, high = spec.qmin - zero, spec.qmax - zero
-        rounded = gptq(task.matrices, scale, second, options.damp, low, high, nearest_code)
-        found[GPTQ] = task.layer(task.form.from_matrices(rounded + zero[:, :, None]), task.bias)
+        rounded = gptq(task.matrices, scale, second, options.damp, low, high, nearest_code) + zero[:, :, None]
+        found[GPTQ] = task.layer(_unsaturated(task, rounded, nearest.weight), task.bias)
     if not correct:
         return found
     limit = largest_bias(task.params, task.input_params, task.weight.shape)
@@ -171,10 +190,20 @@ def _variants(
     for name, layer in found.items():
         values = task.values(layer.weight)
         corrected = corrected_bias(task.bias_values, task.matrices, values, moments.mean, moments.mean_hat)
-        bias = np.clip(task.form.to_channels(corrected), -limit, limit)
+        bias = task.form.to_channels(corrected)
+        bias = bias if task.rules.float_bias else np.clip(bias, -limit, limit)
         biased[name] = layer
         biased[name + WITH_BIAS] = task.layer(layer.weight, bias)
     return biased
+
+
+def _unsaturated(task: _Task, rounded: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """The weight with integers (G, O, K), and with those of ``nearest`` in outputs whose pairs could saturate."""
+    integers = task.form.from_matrices(rounded)
+    if not task.rules.pairs:
+        return integers
+    reached = reaching(integers, task.rules.pairs).reshape(rounded.shape[:2])
+    return task.form.from_matrices(np.where(reached[:, :, None], task.form.to_matrices(nearest), rounded))
 
 
 def _errors(task: _Task, variants: Mapping[str, QuantizedLayer], sample: SampleRows) -> dict[str, float]:

@@ -28,9 +28,10 @@ from quantcli.cli.options import (
     sampling_options,
     target_option,
     typed,
+    typed_names,
 )
 from quantcli.cli.progress import show_progress
-from quantcli.cli.scheme_options import SCHEME_OPTIONS, check_bits, form_of, recipe_of, scheme_options
+from quantcli.cli.scheme_options import SCHEME_OPTIONS, recipe_of, scheme_of, scheme_options
 from quantcli.cli.screen import screen_of
 from quantcli.cli.settings import global_options, settings_of
 from quantcli.errors import EXIT_GATE_FAILED, EXIT_OK, UsageError
@@ -239,8 +240,9 @@ def convert_request(
     Raises:
         UsageError: U101, U102 or U105: something is missing, not available, or has no effect.
     """
-    check_bits(shared)
-    _check_sources(context, form_of(shared), calibration, data, eval_data, dry_run)
+    written = typed_names(context)
+    scheme = scheme_of({**shared, "opset": opset}, typed=written, calibration=calibration is not None)
+    _check_sources(context, scheme.form, calibration, data, eval_data, dry_run)
     if plan is not None:
         _refuse_planning(context)
     from quantcli.pipeline.types import ConvertRequest
@@ -251,7 +253,7 @@ def convert_request(
         calibration=calibration,
         data=data_options(data, shared),
         eval_data=eval_data_options(eval_data, shared),
-        recipe=recipe_of(shared),
+        recipe=recipe_of(scheme, shared),
         format=shared["format"],
         effort=shared["effort"],
         placement=shared["placement"] or "",
@@ -307,11 +309,11 @@ def conversion_without_files(
     """The conversion that other commands make in order to measure it, from the options that they share with it.
 
     Raises:
-        UsageError: U102 or U105, as ``recipe_of``; or the form is not static, which these commands measure.
+        UsageError: U102 or U105, as ``scheme_of``; or the form is not static, which these commands measure.
     """
     from quantcli.pipeline.types import ConvertRequest
 
-    recipe = recipe_of(shared)
+    recipe = recipe_of(scheme_of(shared), shared)
     if recipe.form is not Form.STATIC:
         raise UsageError(
             "U105",

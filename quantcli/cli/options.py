@@ -231,6 +231,12 @@ def typed(context: click.Context, names: Sequence[str]) -> list[str]:
     return [flags[name] for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
 
 
+def typed_names(context: click.Context) -> list[str]:
+    """Names of the values of options that stand on the command line."""
+    names = (str(param.name) for param in context.command.params)
+    return [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+
+
 def refuse_without(context: click.Context, names: Sequence[str], missing: str) -> None:
     """Refuse options that would have no effect, because ``missing`` is not given.
 

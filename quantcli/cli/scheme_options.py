@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +12,10 @@ from quantcli.cli.command import option
 from quantcli.cli.options import Decorator, stacked
 from quantcli.errors import UsageError
 from quantcli.quantize.form import Form
+from quantcli.quantize.legality import check_scheme
+from quantcli.quantize.scheme import FP8, Scheme
 
 if TYPE_CHECKING:
-    from quantcli.core.dtypes import QType
     from quantcli.quantize.recipe import Recipe
 
     _Kind = click.ParamType[Any]
@@ -28,8 +30,8 @@ EIGHT = 8
 FLOAT_TYPES = {"fp16": "float16", "bf16": "bfloat16"}
 """Values of --bits that name a float type to compute in, and numpy's name of it."""
 
-FLOAT8 = "fp8"
-"""Value of --bits for codes of float8e4m3fn."""
+FP8_TYPE = "float8_e4m3fn"
+"""The type that --bits fp8 stands for."""
 
 SCHEME_OPTIONS = (
     "dynamic", "weight_only", "bits", "weight_bits", "activation_bits", "granularity", "symmetric",
@@ -47,7 +49,7 @@ class Bits(_Kind):
         """The number, or the name."""
         text = str(value).strip().lower()
         number = text.isascii() and text.isdigit()
-        if not number and text not in {*FLOAT_TYPES, FLOAT8}:
+        if not number and text not in {*FLOAT_TYPES, FP8}:
             self.fail(f"'{value}' is no number of bits, and none of fp16, bf16 and fp8", param, ctx)
         return int(text) if number else text
 
@@ -184,75 +186,77 @@ def form_of(shared: dict[str, Any]) -> Form:
     return asked[0][1] if asked else Form.STATIC
 
 
-def recipe_of(shared: dict[str, Any]) -> Recipe:
-    """The recipe that the options of this command say.
+def scheme_of(shared: dict[str, Any], *, typed: Sequence[str] = (), calibration: bool = False) -> Scheme:
+    """What the options of a command ask for, checked.
+
+    Args:
+        shared: Values of the options; those that a command does not have may be missing.
+        typed: Names of those that stand on the command line.
+        calibration: Whether a file of statistics is given.
 
     Raises:
-        UsageError: U102 or U105, there are no such widths, or two forms are asked for.
+        UsageError: U102 or U105, that makes no sense.
     """
-    from quantcli.quantize.recipe import Recipe
-
     check_bits(shared)
-    _check_float8(shared)
+    bits = shared["bits"]
+    number = bits if isinstance(bits, int) else None
     form = form_of(shared)
-    weight_dtype = _type(shared["weight_bits"] or shared["bits"], signed=True)
-    narrow = form is Form.WEIGHT_ONLY and weight_dtype.bits < EIGHT
+    weight_bits, activation_bits = shared["weight_bits"], shared["activation_bits"]
+    stored = number if weight_bits is None else weight_bits
+    narrow = form is Form.WEIGHT_ONLY and (stored or EIGHT) < EIGHT
     granularity = shared["granularity"] or ("block:32" if narrow else "channel")
-    block = int(granularity.partition(":")[2] or 0)
-    weight_symmetric = shared.get("weight_symmetric")
-    if weight_symmetric is None:
-        # MiniLM, 4 bits in blocks of 32: cosine 0.9871 with zero points, 0.9807 without
-        weight_symmetric = not narrow
-    level = shared.get("accuracy_level")
-    return Recipe(
+    found = Scheme(
         target=shared["target"],
         form=form,
-        float_type=FLOAT_TYPES.get(str(shared["bits"]), ""),
-        weight_dtype=weight_dtype,
-        activation_dtype=_type(shared["activation_bits"] or shared["bits"], signed=False),
-        symmetric=bool(shared["symmetric"]) or shared["bits"] == FLOAT8,
-        weight_symmetric=weight_symmetric,
+        narrow="" if bits is None or number is not None else str(bits),
+        weight_bits=stored,
+        activation_bits=number if activation_bits is None and form is not Form.WEIGHT_ONLY else activation_bits,
         per_channel=granularity != "tensor",
-        block=block,
+        block=int(granularity.partition(":")[2] or 0),
+        symmetric=shared["symmetric"],
+        weight_symmetric=shared.get("weight_symmetric"),
         pow2_scales=bool(shared.get("pow2_scales")),
         contrib_qdq=bool(shared.get("contrib_qdq")),
-        accuracy_level=4 if level is None else level,
+        accuracy_level=shared.get("accuracy_level"),
         dynamic_lstm=bool(shared.get("dynamic_lstm")),
+        keep_io=shared.get("keep_io"),
+        format=shared["format"],
+        placement=shared["placement"] or "",
+        opset=shared["opset"],
+        calibration=calibration,
+        typed=frozenset(typed),
+    )
+    check_scheme(found)
+    return found
+
+
+def recipe_of(scheme: Scheme, shared: dict[str, Any]) -> Recipe:
+    """The recipe of a checked scheme; what was left open is as the target wants it."""
+    from quantcli.core.dtypes import QTYPES, integer_type
+    from quantcli.quantize.recipe import Recipe
+
+    filled = scheme.filled()
+    weights = integer_type(filled.weight_bits or EIGHT, signed=True)
+    activations = integer_type(filled.activation_bits or EIGHT, signed=bool(filled.signed))
+    if scheme.narrow == FP8:
+        weights = QTYPES[FP8_TYPE] if scheme.weight_bits is None else weights
+        activations = QTYPES[FP8_TYPE] if scheme.activation_bits is None else activations
+    return Recipe(
+        target=filled.target,
+        form=filled.form,
+        float_type=FLOAT_TYPES.get(filled.narrow, ""),
+        weight_dtype=weights,
+        activation_dtype=activations,
+        symmetric=bool(filled.symmetric),
+        weight_symmetric=bool(filled.weight_symmetric),
+        per_channel=filled.per_channel,
+        block=filled.block,
+        pow2_scales=filled.pow2_scales,
+        contrib_qdq=filled.contrib_qdq,
+        accuracy_level=4 if filled.accuracy_level is None else filled.accuracy_level,
+        dynamic_lstm=filled.dynamic_lstm,
         keep_io=shared.get("keep_io") is not False,
         method=shared["method"],
         include=shared["include"],
         exclude=shared["exclude"],
     )
-
-
-def _check_float8(shared: dict[str, Any]) -> None:
-    """Refuse what float8 does not have.
-
-    Raises:
-        UsageError: U105.
-    """
-    if shared["bits"] != FLOAT8:
-        return
-    asymmetric = next((key for key in ("symmetric", "weight_symmetric") if shared.get(key) is False), "")
-    if asymmetric:
-        option = f"--{asymmetric.replace('_', '-').replace('symmetric', 'asymmetric')}"
-        raise UsageError(
-            "U105",
-            f"--bits fp8 and {option} exclude each other: floats have no zero point",
-            hint=f"leave {option} out",
-        )
-    if shared.get("contrib_qdq"):
-        raise UsageError(
-            "U105",
-            "--bits fp8 and --contrib-qdq exclude each other: com.microsoft has no float8",
-            hint="leave --contrib-qdq out; QuantizeLinear of ai.onnx 19 has it",
-        )
-
-
-def _type(bits: int | str | None, *, signed: bool) -> QType:
-    """The type of a width; 8 bits where none is said, or a float type to compute in."""
-    from quantcli.core.dtypes import FLOAT8E4M3FN, integer_type
-
-    if bits == FLOAT8:
-        return FLOAT8E4M3FN
-    return integer_type(bits if isinstance(bits, int) else 8, signed=signed)

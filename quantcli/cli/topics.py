@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from quantcli.cli.target_guide import target_facts
 from quantcli.errors import ERROR_CODES, UsageError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _targets() -> Iterator[Topic]:
             group=TARGET_GROUP,
             summary=target.summary + (" (default)" if target.name == DEFAULT_TARGET else ""),
             paragraphs=target.facts,
-            facts=(("source", target.source),),
+            facts=(*target_facts(target), ("checked", target.checked), ("source", target.source)),
         )
 
 
@@ -179,12 +180,12 @@ def _operators() -> Iterator[Topic]:
     for row in sorted(TABLE.values(), key=lambda row: (row.domain, row.op_type)):
         full = f"{row.domain}.{row.op_type}" if row.domain else row.op_type
         facts = []
-        for target in TARGETS:
-            support = row.on(target)
+        for target in TARGETS.values():
+            support = target.support(row)
             text = f"{support.kernel.value}{f': {support.note}' if support.note else ''}"
             if support.float_output:
                 text += " (may give its result in float)"
-            facts.append((f"on {target}", text))
+            facts.append((f"on {target.name}", text))
         facts += [(f"QOperator on {target}", name) for target, name in row.qlinear.items() if name]
         if row.fixed_range is not None:
             facts.append(("range", f"{row.fixed_range[0]:g} to {row.fixed_range[1]:g}, by definition"))

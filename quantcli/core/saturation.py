@@ -19,6 +19,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PAIR_LIMIT = 128
+"""Largest sum of two weights of one sign at which no pair can saturate: 255·128 = 32 640."""
+
+CONVOLUTION, ROWS, COLUMNS = "convolution", "rows", "columns"
+"""How a kernel reads a weight along the reduction: (M, C, k…) position by position, channels together (QLinearConv
+works on channels-last data); (N, K); (…, K, N)."""
+
 INT16_MAX = 32767
 INT16_MIN = -32768
 
@@ -37,6 +44,27 @@ class PairBound:
 
     worst: int
     channels: int
+
+
+def kernel_rows(weight: np.ndarray, order: str) -> np.ndarray:
+    """A weight (any type) as (outputs, reduction), in the order in which the kernel reads it."""
+    if order == CONVOLUTION:
+        return np.ascontiguousarray(np.moveaxis(weight, 1, -1)).reshape(weight.shape[0], -1)
+    if order == ROWS:
+        return np.ascontiguousarray(weight)
+    return np.ascontiguousarray(np.moveaxis(weight, -2, -1)).reshape(-1, weight.shape[-2])
+
+
+def pair_sums(rows: np.ndarray) -> np.ndarray:
+    """Largest sum of the weights of one sign in a pair, for each row of (outputs, reduction): (outputs,)."""
+    if rows.shape[1] % 2:
+        rows = np.pad(rows, ((0, 0), (0, 1)))
+    wide = rows if rows.dtype.kind == "f" else rows.astype(np.int32)
+    first, second = wide[:, 0::2], wide[:, 1::2]
+    high = np.maximum(first, 0) + np.maximum(second, 0)
+    low = np.minimum(first, 0) + np.minimum(second, 0)
+    sums: np.ndarray = np.maximum(high.max(axis=1, initial=0), -low.min(axis=1, initial=0))
+    return sums
 
 
 def _pairs(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

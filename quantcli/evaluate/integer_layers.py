@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quantcli.core.saturation import COLUMNS, CONVOLUTION, ROWS, kernel_rows
 from quantcli.evaluate.quantized_weights import constant_value, folded_value
 from quantcli.evaluate.structure import DEQUANTIZE_OPS, dequantizer
 from quantcli.graph.view import GraphView, NodeInfo
@@ -109,22 +110,13 @@ def _layer(view: GraphView, node: NodeInfo, slots: tuple[int, int | None]) -> In
         node=node.name,
         op=node.op,
         conv=conv,
-        weight=_rows(weight, node, conv=conv),
+        weight=kernel_rows(weight, CONVOLUTION if conv else ROWS if node.attributes.get("transB") else COLUMNS),
         scale=operands.scale.astype(np.float64).reshape(-1),
         groups=groups,
         kernel=tuple(int(dim) for dim in weight.shape[2:]) if conv else (),
         depthwise=conv and groups > 1 and weight.shape[0] == groups and weight.shape[1] == 1,
         signed=operands.activation == "int8",
     )
-
-
-def _rows(weight: np.ndarray, node: NodeInfo, *, conv: bool) -> np.ndarray:
-    """(outputs, reduction) in the kernel's order."""
-    if conv:
-        return np.ascontiguousarray(np.moveaxis(weight, 1, -1)).reshape(weight.shape[0], -1)
-    if node.attributes.get("transB"):
-        return np.ascontiguousarray(weight)
-    return np.ascontiguousarray(np.moveaxis(weight, -2, -1)).reshape(-1, weight.shape[-2])
 
 
 def _of_operator(view: GraphView, node: NodeInfo, weight_slot: int, scale_slot: int | None) -> _Operands | None:

@@ -23,6 +23,7 @@ from quantcli.graph.computed import Compute, computed_tensor
 from quantcli.graph.edit_scopes import Scopes
 from quantcli.graph.ir_types import dtype_from_name, ir_attributes
 from quantcli.graph.model import OnnxModel
+from quantcli.graph.names import unique_name
 from quantcli.graph.quantization_types import infer_quantization_types
 from quantcli.graph.traverse import body_nodes, captured_values, graph_values, home, nested_graphs
 from quantcli.graph.view import AttributeValue, Dim
@@ -199,6 +200,14 @@ class GraphEditor:
             if value is None or not 0 <= index < len(inputs) or inputs[index] is not value:
                 raise ValueError(f"input {index} of node '{node}' does not read '{old}'")
             self.set_input(node, index, new)
+
+    def give_output(self, old: str, new: str) -> None:
+        """Make ``new`` the graph output ``old``, under that name; what was ``old`` gets the name of ``new``."""
+        former, value = self._values[old], self._values[new]
+        self._graph.outputs[self._graph.outputs.index(former)] = value
+        value.type, value.shape, former.name = former.type, former.shape, None
+        value.name, former.name = old, new
+        self._values |= {old: value, new: former}
 
     def bypass_node(self, node: str) -> None:
         """Remove ``node`` and let the readers of its first output, bodies included, read its first input.
@@ -388,13 +397,3 @@ class GraphEditor:
 def _needed(node: ir.Node) -> bool:
     """Whether an output of ``node`` is read or is a graph output."""
     return any(output.uses() or output.is_graph_output() for output in node.outputs)
-
-
-def unique_name(base: str, taken: set[str]) -> str:
-    """Take ``base``, or the first of ``base_1``, ``base_2``, … that is free."""
-    name, number = base, 0
-    while not name or name in taken:
-        number += 1
-        name = f"{base}_{number}"
-    taken.add(name)
-    return name

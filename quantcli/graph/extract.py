@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from quantcli.graph.edit import unique_name
 from quantcli.graph.model import OnnxModel
+from quantcli.graph.names import unique_name
 from quantcli.graph.traverse import captured_values, graph_values
 
 Reading = tuple[str, int]

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from quantcli.graph.edit import unique_name
 from quantcli.graph.ir_types import dtype_from_name
 from quantcli.graph.model import OnnxModel
+from quantcli.graph.names import unique_name
 from quantcli.graph.op_types import OperatorTypes, operator_types
 from quantcli.graph.passes.collapse_casts import collapse_casts
 from quantcli.graph.traverse import graph_values, home, nested_graphs

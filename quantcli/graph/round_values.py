@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from quantcli.graph.edit import unique_name
 from quantcli.graph.model import OnnxModel
+from quantcli.graph.names import unique_name
 from quantcli.graph.traverse import graph_values, home, nested_graphs
 
 

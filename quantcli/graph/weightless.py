@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from quantcli.graph.edit import unique_name
 from quantcli.graph.model import OnnxModel
+from quantcli.graph.names import unique_name
 from quantcli.graph.traverse import graph_values, nested_graphs
 
 KEPT_BYTES = 2**16

@@ -19,6 +19,7 @@ from quantcli.evaluate.compare import tool_versions
 from quantcli.evaluate.size import model_facts
 from quantcli.graph.model_io import save_model
 from quantcli.graph.read_view import read_whole_view
+from quantcli.ops.targets import TARGETS
 from quantcli.pipeline.analyze_types import AnalyzeOptions, AnalyzeRequest
 from quantcli.pipeline.carry_out import Made
 from quantcli.pipeline.diagnosis import Doctor
@@ -45,8 +46,6 @@ from quantcli.runtime.session import SessionSettings
 
 MEASURED_STEPS = 3
 """Lines of the exclude block that are checked by real runs: the first, the last, and one between."""
-
-TIMED_TARGET = "ort-cpu"
 
 FAR_DB = 1.5
 """Difference between the sum of the shares and the measured SQNR from which on the first order does not hold."""
@@ -201,7 +200,7 @@ class _Analysis:
     def _times(self) -> dict[str, float]:
         """What every kernel costs more in float, in seconds; nothing for targets that are not here."""
         made = self._made
-        if made.plan.target != TIMED_TARGET:
+        if not TARGETS[made.plan.target].timed:
             return {}
         settings = SessionSettings(threads=self._evaluation.threads)
         feeds = self._runs.outputs.samples[:4]

@@ -22,6 +22,7 @@ from quantcli.quantize.emit_direct import DirectQdqEmitter
 from quantcli.quantize.emit_qoperator import QOperatorEmitter
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.solve import Solution, solve
+from quantcli.quantize.spared import spared_notes, with_spared
 
 EMITTERS = {"qdq": DirectQdqEmitter, "qoperator": QOperatorEmitter}
 
@@ -87,6 +88,8 @@ def carry_out(
                 peak_bytes=refined.sweep.peak_bytes,
                 variants=dict(sorted(Counter(refined.variants.values()).items())),
             )
+        plan = with_spared(plan, bench.view, solution)
+        notes += spared_notes(plan)
         model = emit(bench.source, plan, solution, request.format)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         if request.plan is None:

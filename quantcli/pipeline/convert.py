@@ -20,6 +20,7 @@ from quantcli.pipeline.already_quantized import already_notes
 from quantcli.pipeline.carry_out import EMITTERS, Made, carry_out
 from quantcli.pipeline.contest import best_of
 from quantcli.pipeline.forms import Outcome, maker_of
+from quantcli.pipeline.legal import scheme_of, target_notes
 from quantcli.pipeline.placed import measured_placement, prepared_for, with_choices
 from quantcli.pipeline.placement_verdict import PlacementVerdict
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
@@ -32,11 +33,13 @@ from quantcli.pipeline.write_large import write_large
 from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
 from quantcli.quantize.form import Form
+from quantcli.quantize.legality import check_scheme
 from quantcli.quantize.plan import Plan, plan_from_json
 from quantcli.quantize.planner import make_plan
 from quantcli.quantize.recipe import Recipe
 from quantcli.quantize.solve import Solution
 from quantcli.quantize.widths import fuses, opset_need, opset_need_of, possible_recipe, spoken
+from quantcli.runtime.kernel_report import KernelReport
 
 QUICK_SAMPLES = 8
 """Calibration samples on which fidelity is shown when no others are given."""
@@ -56,6 +59,8 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     _check_request(request, output)
     parse_method(request.recipe.method)  # so that a wrong one is told before any work
     saved = None if request.plan is None else read_plan(request.plan)
+    if saved is not None:
+        request = replace(request, recipe=replace(request.recipe, target=saved.target))
     form = request.recipe.form if saved is None else saved.form
     if form is not Form.STATIC:
         return _convert_otherwise(request, form, saved, output, progress)
@@ -144,6 +149,7 @@ def _finish(
     """Verify the model and write it, its plan and its reports."""
     source, plan = made.source, made.plan
     _stamp(made, request)
+    kernels: KernelReport | None
     if source.large:
         kernels, files = write_large(made, output, threads=request.run.threads, overwrite=request.overwrite)
     else:
@@ -170,7 +176,7 @@ def _finish(
         report=report,
         rounding=made.facts,
         placement=verdict,
-        notes=(*report.notes, *already_notes(plan), *placed, *told),
+        notes=(*report.notes, *already_notes(plan), *target_notes(plan), *placed, *told),
     )
 
 
@@ -199,6 +205,7 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
             f"operators on integers have 8 bits (weights 4 or 2 as well), not {spoken(request.recipe)}",
             hint="leave --format qoperator out",
         )
+    check_scheme(scheme_of(request))
     check_report_forms(request.reports)
     if request.dry_run and (request.output is not None or request.reports or request.calibration is not None):
         raise UsageError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from quantcli.algorithms.fallback import Outline, Step, greedy_order
 from quantcli.algorithms.probes import PROBE_CONFIG, nodes_with_constants, tensor_groups
 from quantcli.algorithms.sensitivity import Noise, NoiseMeter, Run, Sensitivity, decibels, measure_sensitivity
+from quantcli.ops.targets import TARGETS
 from quantcli.pipeline.evaluation import Evaluation
 from quantcli.pipeline.node_costs import extra_seconds, total_seconds
 from quantcli.pipeline.real_runs import with_float_tensors
@@ -149,7 +150,7 @@ class Forecast:
 
     def _find_costs(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """What each node costs more in float, and the seconds of both models where they were profiled."""
-        if self._options.minimize == "layers" or self._plan.target != "ort-cpu":
+        if self._options.minimize == "layers" or not TARGETS[self._plan.target].timed:
             return dict.fromkeys(sorted(self.outline(()).layers), 1.0), {}
         if not self._state.times:
             self._progress.start("profile", None)

@@ -17,7 +17,7 @@ from quantcli.pipeline.carry_out import Made, emit
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.recipe import Recipe, node_selector
-from quantcli.quantize.solve import solve
+from quantcli.quantize.solve import layer_rules, solve
 from quantcli.quantize.weights import QuantizedLayer, assemble
 
 
@@ -43,7 +43,8 @@ def model_without(made: Made, request: ConvertRequest, nodes: Sequence[str]) -> 
             continue
         before, now = made.solution.tensors[layer.input], solved.tensors[layer.input]
         same = before.scale == now.scale and before.zero_point == now.zero_point
-        layers[layer.node] = old if same else assemble(old.weight, old.weight_params, _flat(old.bias_values), now)
+        bias, rules = _flat(old.bias_values), layer_rules(layer)
+        layers[layer.node] = old if same else assemble(old.weight, old.weight_params, bias, now, rules=rules)
     return emit(made.bench.source, plan, replace(solved, layers={**solved.layers, **layers}), request.format)
 
 

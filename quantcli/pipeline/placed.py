@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from quantcli.algorithms.effort import EFFORTS
 from quantcli.calibration.statistics import CalibrationStatistics
-from quantcli.pipeline.placement import BUDGET_S, MEASURED_TARGET, choose_placement
+from quantcli.ops.targets import TARGETS
+from quantcli.pipeline.placement import BUDGET_S, choose_placement
 from quantcli.pipeline.placement_verdict import PlacementVerdict
 from quantcli.pipeline.source import FloatModel, load_for_recipe
 from quantcli.pipeline.types import ConvertRequest
@@ -21,7 +22,7 @@ def measured_placement(
     """What measuring says; None where it was not asked for, or there is nothing to measure with."""
     effort = EFFORTS[request.effort]
     wanted = request.placement == "measured" or (not request.placement and effort.placement)
-    usual = request.recipe.target != MEASURED_TARGET or not request.data.specs
+    usual = not TARGETS[request.recipe.target].timed or not request.data.specs
     # What runs in float anyway is placed as 8 bits are, so that its accuracy tells of kernels on integers.
     if (
         not wanted

@@ -37,6 +37,7 @@ import numpy as np
 
 from quantcli.data.base import Sample
 from quantcli.errors import RuntimeFailure
+from quantcli.ops.targets import TARGETS
 from quantcli.pipeline.placement_verdict import PlacementMeasurement, PlacementVerdict, adopted_note
 from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel, load_for_recipe
@@ -49,9 +50,6 @@ from quantcli.quantize.plan import Action
 from quantcli.quantize.recipe import Recipe
 from quantcli.runtime.bench import Ratio, Rounds
 from quantcli.runtime.session import Session, SessionSettings
-
-MEASURED_TARGET = "ort-cpu"
-"""The only target whose runtime is here to be timed."""
 
 ALTERNATIVES: tuple[tuple[str, str], ...] = (
     ("average_pool", "convolution"),  # 0.40 → 0.34 on a chain of four convolutions with pools
@@ -130,7 +128,7 @@ def choose_placement(
         ModelError: The model is unreadable or unsupported.
         DataError: The samples do not fit.
     """
-    if recipe.target != MEASURED_TARGET:
+    if not TARGETS[recipe.target].timed:
         return _static(recipe, f"placement is by the static rules: target '{recipe.target}' cannot be timed here")
     if not data.specs:
         return _static(recipe, "placement is by the static rules: there are no samples to time the model on")

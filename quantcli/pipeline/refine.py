@@ -21,7 +21,7 @@ from quantcli.pipeline.source import FloatModel, runnable
 from quantcli.progress import Progress
 from quantcli.quantize.body_plans import main_part
 from quantcli.quantize.plan import LayerPlan, Plan
-from quantcli.quantize.solve import Solution, seen_constants
+from quantcli.quantize.solve import Solution, layer_rules, seen_constants
 from quantcli.quantize.weights import QuantizedLayer
 from quantcli.runtime.session import Session, SessionSettings
 
@@ -166,6 +166,7 @@ class _Chooser:
             pairs,
             RoundingOptions(gptq=self._effort.gptq and alone, rows=self._effort.rows, damp=damping(pairs)),
             may_create_bias=layer.may_create_bias,
+            rules=layer_rules(layer),
         )
         self.variants[layer.node] = found.variant
         return found.layer

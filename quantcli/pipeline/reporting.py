@@ -71,14 +71,15 @@ def convert_report(
     source: FloatModel,
     output: Path,
     plan: Plan,
-    kernels: KernelReport,
+    kernels: KernelReport | None,
     data: DataOptions | None,
     calibrated: SampleDigests,
     progress: Progress,
 ) -> Report:
     """The comparison of source and result, with what only the conversion knows.
 
-    ``calibrated`` says which samples the ranges were chosen on: evaluation on them is told.
+    ``kernels`` is None where the runtime cannot be asked. ``calibrated`` says which samples the ranges were chosen
+    on: evaluation on them is told.
     """
     dataset = None if data is None else WatchedSamples(open_samples(data, source.inputs, source.path))
     report = compare_models(
@@ -100,7 +101,7 @@ def convert_report(
     return dataclasses.replace(
         report,
         coverage=coverage(plan),
-        kernels=kernel_facts(plan, kernels),
+        kernels=None if kernels is None else kernel_facts(plan, kernels),
         data=facts,
         notes=tuple(notes),
     )

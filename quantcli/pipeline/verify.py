@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from quantcli.errors import OutputError, RuntimeFailure
+from quantcli.ops.targets import TARGETS
 from quantcli.pipeline.source import FloatModel
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.widths import integer_kernels
@@ -24,8 +26,10 @@ def verify(
     sample: Mapping[str, np.ndarray] | None,
     *,
     threads: int,
-) -> KernelReport:
+) -> KernelReport | None:
     """Check a quantized model.
+
+    The report on its kernels is None for a target that onnxruntime's CPU provider does not stand for.
 
     Args:
         model: The result.
@@ -43,7 +47,10 @@ def verify(
         if sample is not None:
             check_values(session.run(sample), Session(source.path, settings).run(sample))
     check_outputs(session.output_names, source)
-    return kernel_report(model, integer_kernels(plan), settings)
+    target = TARGETS[plan.target]
+    if target.runtime:
+        return None
+    return kernel_report(model, integer_kernels(plan), replace(settings, config=target.session))
 
 
 @contextmanager

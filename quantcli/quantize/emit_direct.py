@@ -15,4 +15,4 @@ class DirectQdqEmitter(QOperatorEmitter):
     """Writes Q/DQ nodes, and moves of integers, through an editor."""
 
     def _can_spell(self, node: NodeInfo) -> bool:
-        return self._row(node).on(self._target.name).direct and super()._can_spell(node)
+        return self._target.support(self._row(node)).direct and super()._can_spell(node)

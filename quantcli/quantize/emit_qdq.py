@@ -81,6 +81,20 @@ class QdqEmitter:
         quantized = self.editor.new_value_name(f"{tensor.name}_quantized")
         self.quantize(tensor, quantized)
         self.dequantize(tensor, quantized, self.readers(tensor))
+        if tensor.output:
+            self.output(tensor, quantized)
+
+    def output(self, tensor: TensorPlan, quantized: str) -> None:
+        """DequantizeLinear of an integer value as an output of the graph."""
+        value = self.editor.new_value_name(f"{tensor.name}_float")
+        self.editor.add_node(
+            "DequantizeLinear",
+            [quantized, *self.params(tensor)],
+            [value],
+            name=f"{tensor.name}_output_DequantizeLinear",
+            domain=self._domain,
+        )
+        self.editor.give_output(tensor.name, value)
 
     def scope_of(self, tensor: TensorPlan) -> str:
         """The body that makes a value."""
@@ -170,7 +184,7 @@ class QdqEmitter:
         if found.bias is None:
             return
         if found.bias_params is None:
-            bias = self.editor.add_initializer(f"{layer.bias_name}_vector", found.bias)
+            bias = self.float_bias(layer, found.bias)
         else:
             bias = self.dequantized_constant(layer.bias_name, found.bias, found.bias_params, scope)
         if layer.bias_node:
@@ -178,6 +192,15 @@ class QdqEmitter:
             self.editor.set_input(layer.bias_node, inputs.index(layer.bias), bias)
         else:
             self.editor.set_input(layer.node, 2, bias)
+
+    def float_bias(self, layer: LayerPlan, values: np.ndarray) -> str:
+        """Initializer of a bias in float: the model's own, unless it was corrected."""
+        if not layer.bias:
+            return self.editor.add_initializer(f"{layer.bias_name}_vector", values)
+        own = self.view.constant(layer.bias)
+        if np.array_equal(own.reshape(-1), values):
+            return layer.bias
+        return self.editor.add_initializer(f"{layer.bias_name}_vector", values)
 
     def operand(self, node: str, index: int) -> None:
         """Integer constant operand of an elementwise operator."""

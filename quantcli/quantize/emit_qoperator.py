@@ -90,7 +90,7 @@ class QOperatorEmitter(QdqEmitter):
             return integers and self.view.opset >= row.integer_opset
         if row.trait is Trait.SHARED and self._same_group(node) and self._gives_integers(node.name):
             return True
-        operator = row.qlinear.get(self._target.name, "")
+        operator = row.qlinear.get(self._target.table, "")
         if not operator:
             return False
         if node.op_type == "MatMul" and node.name in self._layers and self._target.contrib:
@@ -170,7 +170,7 @@ class QOperatorEmitter(QdqEmitter):
         integers = self._gives_integers(node.name)
         y = list(self.params(self.plan.tensors[value])) if integers else []
         output = self._integers[value] if integers else value
-        operator = self._row(node).qlinear[self._target.name]
+        operator = self._row(node).qlinear[self._target.table]
         if node.op_type == "Conv":
             inputs = [x, x_scale, x_zero, w, w_scale, w_zero, *y, *([bias] if bias else [])]
             self._replace(node, operator, inputs, [output], node.attributes)
@@ -191,7 +191,7 @@ class QOperatorEmitter(QdqEmitter):
         self._replace(node, f"{CONTRIB}.{_INTEGER_MATMUL}", inputs, [value], {})
 
     def _spell_elementwise(self, node: NodeInfo, row: OpSpec) -> None:
-        operator = row.qlinear[self._target.name]
+        operator = row.qlinear[self._target.table]
         value, _ = self._last_value(node.name)
         y = list(self.params(self.plan.tensors[value]))
         operands = [item for index in range(len(node.inputs)) for item in self._operand_triple(node, index)]
@@ -221,3 +221,5 @@ class QOperatorEmitter(QdqEmitter):
         self.dequantize(
             tensor, integers, [use for use in self.readers(tensor) if use.node.name not in self._spelled]
         )
+        if tensor.output:
+            self.output(tensor, integers)

@@ -24,6 +24,7 @@ from quantcli.ops.targets import Target
 from quantcli.quantize.already import already_quantized
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.plan import FusedActivation
+from quantcli.quantize.residual import convolution_of
 
 FLOAT32 = "float32"
 
@@ -87,13 +88,14 @@ def find_kernel(
 ) -> Kernel | Reason:
     """The candidate anchored at ``node``, or why there is none on ``target``."""
     row = lookup(node.domain, node.op_type)
+    row = None if row is None else target.seen(row)
     refusal = _refuse_by_table(view, node, row, target)
     if refusal is not None:
         return refusal
     assert row is not None
     if row.trait is Trait.COMPUTE:
         return _compute(view, node, row, target, choices or Choices())
-    refusal = _refuse_by_form(view, node, row)
+    refusal = _refuse_by_form(view, node, row, target)
     if refusal is not None:
         return refusal
     return _plain(view, node, row, target)
@@ -111,7 +113,8 @@ def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target
         return Reason(code="F205", sentence=f"operator {node.op} is not in the table")
     if row.trait is Trait.SHAPE:
         return Reason(code="F901", sentence=f"{node.op_type} does not compute on floats")
-    data = _data_inputs(node, row)[: 1 if row.trait is Trait.FLOAT else None]
+    first = row.trait is Trait.FLOAT or node.op_type in target.wraps
+    data = _data_inputs(node, row)[: 1 if first else None]
     made = [name for name in node.outputs if name][:1]
     dtypes = [view.tensors[name].dtype for name in (*(name for _, name in data), *made)]
     if all(dtype not in {None, FLOAT32, "float16", "float64", "bfloat16"} for dtype in dtypes):
@@ -119,7 +122,7 @@ def _refuse_by_table(view: GraphView, node: NodeInfo, row: OpSpec | None, target
     wrong = next((dtype for dtype in dtypes if dtype != FLOAT32), FLOAT32)
     if wrong != FLOAT32:
         return Reason(code="F302", sentence=f"{node.op_type} works on {wrong or 'an unknown type'}, not float32")
-    support = row.on(target.name)
+    support = target.support(row)
     if support.kernel is KernelKind.NONE:
         return Reason(code="F201", sentence=f"{node.op_type}: {support.note or row.note}")
     if support.kernel is KernelKind.SLOW:
@@ -131,7 +134,21 @@ def _data_inputs(node: NodeInfo, row: OpSpec) -> list[tuple[int, str]]:
     return [(i, name) for i, name in enumerate(node.inputs) if name and row.role(i) is Role.ACTIVATION]
 
 
-def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec) -> Reason | None:
+def fixed_range(row: OpSpec, spec: QuantSpec, target: Target) -> tuple[float, float] | None:
+    """The range of a result that is known by definition; None where it is calibrated.
+
+    With ``power_of_two_outputs`` and 16 bits, the largest code stands for 1 − 2^-16 (Sigmoid: scale 2^-16) or
+    1 − 2^-15 (Tanh: scale 2^-15).
+    """
+    if row.fixed_range is None or target.fuses_qdq:
+        return None
+    low, high = row.fixed_range
+    if target.power_of_two_outputs and spec.dtype.bits == 16:
+        high -= (high - low) / 2**16
+    return low, high
+
+
+def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Reason | None:
     """Attributes and operands for which an operator without a weight has no integer form."""
     data = [name for _, name in _data_inputs(node, row)]
     if row.trait is Trait.PASSTHROUGH and any(view.is_constant(name) for name in data):
@@ -153,6 +170,8 @@ def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec) -> Reason | No
         return Reason(code="F303", sentence="Pad with other values than 0, which the range may not hold")
     if row.trait is Trait.FUSED and clip_bounds(view, node) is None:
         return Reason(code="F303", sentence=f"{node.op_type} has bounds that are not constant")
+    if target.one_residual and node.op == "Add" and convolution_of(view, node) is None:
+        return Reason(code="F403", sentence="the sum does not stand behind a convolution that it could join")
     return None
 
 
@@ -163,7 +182,10 @@ def _pads_zeros(view: GraphView, node: NodeInfo) -> bool:
 
 def _plain(view: GraphView, node: NodeInfo, row: OpSpec, target: Target) -> Kernel:
     """OWN, SHARED, FIXED, PASSTHROUGH and FUSED operators."""
-    data = _data_inputs(node, row)
+    data = [(i, name) for i, name in _data_inputs(node, row) if view.tensors[name].dtype in {None, FLOAT32}]
+    joined = convolution_of(view, node) if target.one_residual else None
+    if joined is not None:
+        data = [(i, name) for i, name in data if name not in joined.outputs]
     inputs = tuple((i, name) for i, name in data if not view.is_constant(name))
     constants = tuple((i, name) for i, name in data if view.is_constant(name))
     activation = None
@@ -191,7 +213,7 @@ def _compute(view: GraphView, node: NodeInfo, row: OpSpec, target: Target, choic
     bias, bias_node = node.input(2) if len(node.inputs) > 2 else "", None
     if bias and not view.is_constant(bias):
         return Reason(code="F301", sentence=f"{node.op_type}: its bias is computed by the graph")
-    if node.op_type == "MatMul":
+    if node.op_type == "MatMul" and not target.everything:
         bias, bias_node = _bias_behind(view, node)
     raw = bias_node.outputs[0] if bias_node is not None else node.outputs[0]
     activation = _activation_behind(view, raw, target)
@@ -301,6 +323,11 @@ def _activation_behind(view: GraphView, name: str, target: Target) -> FusedActiv
     if bounds is None or (target.fuses_qdq and not bounds[0] <= 0 <= bounds[1]):
         return None
     return FusedActivation(node=reader.name, input=name, output=reader.outputs[0], low=bounds[0], high=bounds[1])
+
+
+def has_channels(kernel: Kernel, target: Target) -> bool:
+    """Whether the target takes a scale per output channel of the kernel's weight."""
+    return target.per_channel_ops is None or kernel.node.op_type in target.per_channel_ops
 
 
 def weight_spec(kernel: Kernel, dtype: QType, *, per_channel: bool) -> QuantSpec:

@@ -22,6 +22,7 @@ from quantcli.ops.targets import Target
 from quantcli.quantize.choice_rules import chosen_float
 from quantcli.quantize.choices import Choices
 from quantcli.quantize.kernels import Kernel
+from quantcli.quantize.residual import convolution_of
 from quantcli.quantize.stem import is_stem
 
 _SELECTING = {
@@ -104,7 +105,7 @@ class Placement:
     def _exists_as_integers(self, value: str) -> bool:
         """Whether ``value`` is quantized for other reasons than the asking kernel."""
         kernel = self.maker(value)
-        if kernel is not None and not kernel.row.on(self._target.name).float_output:
+        if kernel is not None and not self._target.support(kernel.row).float_output:
             return True
         return any(
             self.reads_integers(use.node, use.index) and self.kernels[use.node.name].weight
@@ -160,7 +161,7 @@ class Placement:
         for _, value in kernel.inputs:
             if value in self._in_float:
                 return Reason(code="F102", sentence=f"tensor '{value}' is left in float, and it reads that")
-        if not kernel.row.on(self._target.name).float_output:
+        if not self._target.support(kernel.row).float_output:
             for value in kernel.outputs:
                 if value in self._in_float and not self._view.tensors[value].is_output:
                     return Reason(code="F102", sentence=f"tensor '{value}' is left in float, and it makes that")
@@ -168,13 +169,13 @@ class Placement:
 
     def _needs_statistics(self, kernel: Kernel) -> Reason | None:
         for _, value in kernel.inputs:
-            if not self._known(value):
+            if not self._has_range(value):
                 return Reason(
                     code="F501", sentence=f"no statistics of '{value}', which it reads{self._unrun(kernel)}"
                 )
         if (
             kernel.row.trait in {Trait.COMPUTE, Trait.OWN, Trait.SHARED}
-            and not kernel.row.on(self._target.name).float_output
+            and not self._target.support(kernel.row).float_output
         ):
             for value in kernel.outputs:
                 if not self._known(value) and not self._view.tensors[value].is_output:
@@ -189,7 +190,20 @@ class Placement:
         body = kernel.node.scope
         return f"; it may be that no sample runs '{body}'" if body else ""
 
+    def _has_range(self, value: str) -> bool:
+        """Whether calibration, or the definition of the operator that makes it, says the range of ``value``."""
+        maker = self.maker(value)
+        fixed = maker is not None and maker.row.trait is Trait.FIXED and not self._target.fuses_qdq
+        return fixed or self._known(value)
+
     def _plain_rule(self, kernel: Kernel) -> Reason | None:
+        if self._target.everything:
+            return None
+        if self._target.one_residual and kernel.node.op == "Add":
+            joined = convolution_of(self._view, kernel.node)
+            if joined is None or joined.name not in self.kernels:
+                return Reason(code="F402", sentence="the convolution before it stays in float")
+            return None
         if kernel.row.trait in {Trait.OWN, Trait.SHARED, Trait.FIXED, Trait.FUSED}:
             if not any(self._exists_as_integers(value) for _, value in kernel.inputs):
                 return Reason(code="F402", sentence="none of its inputs exists as integers")
@@ -219,7 +233,7 @@ class Placement:
         if not kernel.weight and not all(self._exists_as_integers(value) for _, value in kernel.inputs):
             return Reason(code="F204", sentence="both operands of the product are activations")
         (output,) = kernel.outputs
-        if kernel.row.on(self._target.name).float_output:
+        if self._target.support(kernel.row).float_output:
             # onnxruntime makes a float Gemm of a product with a bias whose result is an output and read as well
             shared = bool(kernel.bias) and self._view.tensors[output].is_output and self._view.uses(output)
             return self._needs_single_quantizer(output) if shared else None

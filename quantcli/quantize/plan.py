@@ -73,6 +73,7 @@ class TensorPlan:
         fixed_range: Range known from the operator's definition.
         integer_producer: Whether it exists as integers only, so that float readers dequantize it, too.
         guard: Whether the float layer before it must be kept from being quantized by the runtime.
+        output: Whether it is an output of the graph, which then gives the dequantized value.
     """
 
     name: str
@@ -82,6 +83,7 @@ class TensorPlan:
     fixed_range: tuple[float, float] | None = None
     integer_producer: bool = False
     guard: bool = False
+    output: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,10 @@ class LayerPlan:
         output: Value after the bias.
         may_create_bias: Whether a layer without a bias may get one, because the operator has an input for it.
         held: Type that DequantizeLinear of the weight reads, behind a Cast; None for the stored one.
+        float_bias: Whether the bias stays in float; elsewhere it is int32 with the scale s_x·s_w.
+        pairs: Order in which the kernel adds products up in pairs that saturate (``core.saturation``): the
+            integers must be such that none can. "" where nothing saturates.
+        note: What became of the weight because of ``pairs``, "" for nothing.
     """
 
     node: str
@@ -109,6 +115,9 @@ class LayerPlan:
     output: str = ""
     may_create_bias: bool = False
     held: QType | None = None
+    float_bias: bool = False
+    pairs: str = ""
+    note: str = ""
 
     @property
     def bias_name(self) -> str:

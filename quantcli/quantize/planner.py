@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from quantcli.core.dtypes import INT8, QType
+from quantcli.core.dtypes import INT8, INT32, QType
+from quantcli.core.spec import QuantSpec
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
 from quantcli.ops.spec import Kernel as KernelKind
@@ -18,7 +19,7 @@ from quantcli.ops.spec import Trait
 from quantcli.ops.table import lookup
 from quantcli.ops.targets import TARGETS, Target
 from quantcli.quantize.groups import SharingGroups
-from quantcli.quantize.kernels import Kernel, find_kernel
+from quantcli.quantize.kernels import Kernel, find_kernel, fixed_range, has_channels
 from quantcli.quantize.placement import Placement
 from quantcli.quantize.plan import (
     Action,
@@ -31,6 +32,7 @@ from quantcli.quantize.plan import (
 )
 from quantcli.quantize.recipe import Recipe, select, select_tensors
 from quantcli.quantize.tables import find_table, read_in_float
+from quantcli.quantize.unsaturated import pair_order
 from quantcli.quantize.widths import activation_spec, held_as, layer_spec, remarks, table_spec
 
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
@@ -39,6 +41,11 @@ _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 _PASSED_BY_QDQ = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Flatten"}
 """Operators past which onnxruntime moves Q and DQ nodes (QDQPropagationTransformer): a DequantizeLinear in front
 of a MaxPool stands in front of the layer behind it when weights are quantized."""
+
+_NORMALIZATIONS = {"LayerNormalization", "InstanceNormalization"}
+"""Operators with a scale and a shift, inputs 1 and 2."""
+
+_SHIFT = 2
 
 _SMALLEST_PACKED = 512
 """Weights of a layer below which fewer bits save no more than the Cast behind them takes (100 to 250 bytes)."""
@@ -97,7 +104,9 @@ class _Planner:
                 if kernel.activation is not None and self._activation_joins(placement, kernel)
             ),
             constants=tuple(
-                ConstantPlan(node=kernel.node.name, index=index, constant=name, spec=activation_spec(self.recipe))
+                ConstantPlan(
+                    node=kernel.node.name, index=index, constant=name, spec=self._constant_spec(kernel, index)
+                )
                 for kernel in kernels
                 for index, name in kernel.constants
             ),
@@ -119,7 +128,7 @@ class _Planner:
                 continue
             kernel: Kernel | TablePlan | Reason = find_kernel(self.view, node, self.target, self.recipe.choices)
             if isinstance(kernel, Reason) and kernel.code == "F208":
-                kernel = find_table(self.view, node, table_spec(self.recipe))
+                kernel = find_table(self.view, node, table_spec(self.recipe), self.target)
             if isinstance(kernel, Reason):
                 self.reasons[node.name] = kernel
                 continue
@@ -198,15 +207,22 @@ class _Planner:
 
     # Tensors ----------------------------------------------------------------------------------------
 
+    def _constant_spec(self, kernel: Kernel, index: int) -> QuantSpec:
+        """Form of a constant operand: that of activations; the shift of a normalization is a bias, int32."""
+        if index == _SHIFT and kernel.node.op_type in _NORMALIZATIONS:
+            return QuantSpec(dtype=INT32, symmetric=True)
+        return activation_spec(self.recipe)
+
     def _output_quantized(self, placement: Placement, kernel: Kernel) -> bool:
         """Whether Q/DQ follow the kernel."""
         if any(self.view.tensors[value].is_output for value in kernel.outputs):
-            return False
-        if self.target.fuses_qdq and not kernel.row.on(self.target.name).float_output:
+            return self.target.everything
+        if self.target.fuses_qdq and not self.target.support(kernel.row).float_output:
             return True
         if any(placement.wants_integers(value) for value in kernel.outputs):
             return True
-        can_give_float = bool(kernel.weight) or self.target.fuses_qdq
+        chosen = self.target.float_outputs and self.target.support(kernel.row).float_output
+        can_give_float = bool(kernel.weight) or chosen
         return not can_give_float and bool(self.view.uses(kernel.outputs[0]))
 
     def _activation_joins(self, placement: Placement, kernel: Kernel) -> bool:
@@ -216,11 +232,11 @@ class _Planner:
     def _integer_producer(self, placement: Placement, value: str) -> bool:
         """Whether float readers of ``value`` must dequantize it, because its maker fuses with the quantizer."""
         kernel = placement.maker(value)
-        if kernel is None or self.view.tensors[value].is_output:
+        if kernel is None or (self.view.tensors[value].is_output and not self.target.everything):
             return False
         if any(use.index < 0 for use in self.view.uses(value)):
             return False  # bodies go on reading the float value
-        if kernel.row.on(self.target.name).float_output:
+        if self.target.support(kernel.row).float_output:
             # This kernel can give float: its float readers get the exact result, but then it does not fuse
             # with the quantizer.
             return all(
@@ -237,7 +253,7 @@ class _Planner:
             if not (quantized or placement.wants_integers(value)):
                 continue
             moved = maker is not None and maker.row.trait is Trait.PASSTHROUGH
-            fixed = maker.row.fixed_range if maker is not None and not self.target.fuses_qdq else None
+            fixed = fixed_range(maker.row, spec, self.target) if maker is not None else None
             found[value] = TensorPlan(
                 name=value,
                 spec=spec,
@@ -245,6 +261,7 @@ class _Planner:
                 source="passthrough" if moved else "fixed" if fixed else "calibrated",
                 fixed_range=fixed,
                 integer_producer=self._integer_producer(placement, value),
+                output=quantized and self.view.tensors[value].is_output,
             )
         for value in list(found):
             if self._loses_activation(value) or (
@@ -282,7 +299,7 @@ class _Planner:
         row = lookup(node.domain, node.op_type)
         if row is None or row.trait not in {Trait.OWN, Trait.SHARED, Trait.FIXED}:
             return False
-        return row.on(self.target.name).kernel is not KernelKind.NONE and all(dequantized)
+        return self.target.support(row).kernel is not KernelKind.NONE and all(dequantized)
 
     def _dequantized(self, value: str, placement: Placement, found: dict[str, TensorPlan]) -> bool:
         """Whether the runtime sees a DequantizeLinear in front of a reading of ``value`` by a float node."""
@@ -299,18 +316,26 @@ class _Planner:
         dtype = self.recipe.weight_dtype
         return INT8 if dtype.bits < 8 and size < _SMALLEST_PACKED else dtype
 
+    def _saturates(self, kernel: Kernel) -> bool:
+        """Whether the kernel adds up products of 8-bit activations and int8 weights in 16 bits."""
+        eight = self.recipe.activation_dtype.bits == 8 and self._weight_dtype(kernel) == INT8
+        return self.target.saturates and eight and self.recipe.weight_symmetric
+
     # Layers -----------------------------------------------------------------------------------------
 
     def _layer(self, kernel: Kernel) -> LayerPlan:
         dtype = self._weight_dtype(kernel)
+        axis = kernel.weight_axis if has_channels(kernel, self.target) else None
         return LayerPlan(
             node=kernel.node.name,
             input=kernel.inputs[0][1],
             weight=kernel.weight,
-            weight_spec=layer_spec(self.recipe, dtype, kernel.weight_axis),
+            weight_spec=layer_spec(self.recipe, dtype, axis),
             bias=kernel.bias,
             bias_node=kernel.bias_node.name if kernel.bias_node is not None else "",
             output=kernel.raw_output,
             may_create_bias=not kernel.bias and kernel.node.op_type in _WEIGHTED,
             held=held_as(self.recipe, self.target, kernel.node.op_type, dtype, self.view.opset),
+            float_bias=self.target.float_bias,
+            pairs=pair_order(self.view, kernel.node) if self._saturates(kernel) else "",
         )

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantcli.core.affine import dequantize, params_from_range, quantize, representable_range
+from quantcli.core.dtypes import INT32
 from quantcli.core.spec import QuantParams, QuantSpec
 from quantcli.errors import ModelError
 from quantcli.graph.view import GraphView
-from quantcli.quantize.plan import FusedActivation, Plan
+from quantcli.quantize.plan import FusedActivation, LayerPlan, Plan
 from quantcli.quantize.tables import quantize_table
-from quantcli.quantize.weights import QuantizedLayer, quantize_layer
+from quantcli.quantize.weights import LayerRules, QuantizedLayer, accumulator_params, quantize_layer
 
 HEADROOM = 2.0
 """What ranges of 16 bits are widened by: unseen samples reach beyond those that were seen, and there are codes
@@ -69,7 +70,11 @@ def solve(plan: Plan, view: GraphView, range_of: RangeOf) -> Solution:
         bias = np.asarray(view.constant(layer.bias)).reshape(-1) if layer.bias else None
         try:
             layers[layer.node] = quantize_layer(
-                view.constant(layer.weight), bias, tensors[layer.input], layer.weight_spec
+                view.constant(layer.weight),
+                bias,
+                tensors[layer.input],
+                layer.weight_spec,
+                layer_rules(layer),
             )
         except ValueError as error:
             raise ModelError(
@@ -81,14 +86,16 @@ def solve(plan: Plan, view: GraphView, range_of: RangeOf) -> Solution:
     return Solution(
         tensors=tensors,
         layers=layers,
-        constants={
-            (constant.node, constant.index): _constant(view.constant(constant.constant), constant.spec)
-            for constant in plan.constants
-        },
+        constants=_constants(plan, view, tensors),
         tables=solve_tables(plan, view),
         dropped=dropped,
         kept=tuple(a.node for a in plan.activations if a.node not in dropped),
     )
+
+
+def layer_rules(layer: LayerPlan) -> LayerRules:
+    """What the plan asks of a layer besides the form of its weight."""
+    return LayerRules(float_bias=layer.float_bias, pairs=layer.pairs)
 
 
 def _tensor_params(plan: Plan, range_of: RangeOf) -> dict[str, QuantParams]:
@@ -104,9 +111,26 @@ def _tensor_params(plan: Plan, range_of: RangeOf) -> dict[str, QuantParams]:
     return {name: params_from_range(*hulls[tensor.group], tensor.spec) for name, tensor in plan.tensors.items()}
 
 
+def _constants(
+    plan: Plan, view: GraphView, tensors: Mapping[str, QuantParams]
+) -> dict[tuple[str, int], QuantizedConstant]:
+    """Integers of constant operands; shifts of normalizations have the scale of input times scale, as a bias."""
+    found: dict[tuple[str, int], QuantizedConstant] = {}
+    for constant in sorted(plan.constants, key=lambda each: each.spec.dtype is INT32):
+        values, place = view.constant(constant.constant), (constant.node, constant.index)
+        factor = found.get((constant.node, constant.index - 1))
+        if constant.spec.dtype is INT32 and factor is not None:
+            source = view.node_by_name[constant.node].inputs[0]
+            params = accumulator_params(tensors[source], factor.params)
+            found[place] = QuantizedConstant(values=quantize(values, params), params=params)
+        else:
+            found[place] = _constant(values, constant.spec)
+    return found
+
+
 def _constant(values: np.ndarray, spec: QuantSpec) -> QuantizedConstant:
     params = params_from_range(float(values.min(initial=0.0)), float(values.max(initial=0.0)), spec)
-    return QuantizedConstant(values=quantize(values, params), params=params)
+    return QuantizedConstant(values=np.asarray(quantize(values, params)), params=params)  # also of a scalar
 
 
 def solve_tables(plan: Plan, view: GraphView) -> dict[str, QuantizedConstant]:
@@ -127,7 +151,8 @@ def seen_constants(solution: Solution) -> dict[tuple[str, int], np.ndarray]:
     """
     tables = {(node, 0): found for node, found in solution.tables.items()}
     return {
-        place: dequantize(found.values, found.params) for place, found in {**solution.constants, **tables}.items()
+        place: np.asarray(dequantize(found.values, found.params))
+        for place, found in {**solution.constants, **tables}.items()
     }
 
 

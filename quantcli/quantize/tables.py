@@ -24,6 +24,7 @@ from quantcli.core.spec import QuantParams, QuantSpec
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
+from quantcli.ops.targets import Target
 from quantcli.quantize.plan import TablePlan
 
 SMALLEST_TABLE = 4096
@@ -42,8 +43,12 @@ TABLE_SPEC = QuantSpec(dtype=INT8, symmetric=True, axis=0, narrow=True)
 """Form of tables, where nothing else is asked for."""
 
 
-def find_table(view: GraphView, node: NodeInfo, spec: QuantSpec = TABLE_SPEC) -> TablePlan | Reason:
+def find_table(
+    view: GraphView, node: NodeInfo, spec: QuantSpec = TABLE_SPEC, target: Target | None = None
+) -> TablePlan | Reason:
     """The table that ``node``, which moves values of a float32 constant, looks up; or why it stays in float."""
+    if target is not None and not target.quantizes_tables:
+        return _left(f"{target.runtime} is not known to look rows up in tables of integers and to scale them")
     if node.op != "Gather":
         return _left("it moves values of a constant")
     table = node.inputs[0]

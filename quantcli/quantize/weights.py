@@ -35,10 +35,28 @@ from quantcli.core.affine import (
 )
 from quantcli.core.dtypes import INT32
 from quantcli.core.spec import QuantParams, QuantSpec
+from quantcli.quantize.unsaturated import keep_apart
 
 _INT32_MAX = 2**31 - 1
 _BIAS_BITS_OF_DEAD_CHANNEL = 24
 """A channel without weights still has a bias: its scale gives that bias 24 bits, a float32's precision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRules:
+    """What a target asks of a layer besides the form of its weight.
+
+    Attributes:
+        float_bias: The bias stays in float.
+        pairs: The order in which the kernel adds products up in pairs that saturate (``core.saturation``): no
+            pair of the weight's integers may reach that. "" where nothing saturates.
+    """
+
+    float_bias: bool = False
+    pairs: str = ""
+
+
+NO_RULES = LayerRules()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +67,7 @@ class QuantizedLayer:
         weight: Storage of the weight's type (int8), shape of the weight.
         weight_params: Its scale and zero point.
         bias: int32 (channels,), or float32 where ``bias_params`` is None; None where there is none.
-        bias_params: Scale float32(s_x·s_w) and zero point 0.
+        bias_params: Scale float32(s_x·s_w) and zero point 0; None for a bias in float.
         widened: Number of channels whose weight scale was widened for the bias.
     """
 
@@ -81,7 +99,11 @@ def _bounds(weight: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, np.ndarray
 
 
 def quantize_layer(
-    weight: np.ndarray, bias: np.ndarray | None, input_params: QuantParams, spec: QuantSpec
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    input_params: QuantParams,
+    spec: QuantSpec,
+    rules: LayerRules = NO_RULES,
 ) -> QuantizedLayer:
     """Quantize a weight and its bias by rounding to nearest.
 
@@ -90,16 +112,22 @@ def quantize_layer(
         bias: float32 (channels,) or None.
         input_params: Per-tensor parameters of the layer's input.
         spec: Form of the weight.
+        rules: What else the target asks for.
 
     Raises:
         ValueError: A value is not finite.
     """
-    params, widened = weight_params(weight, bias, input_params, spec)
-    return assemble(quantize(weight, params), params, bias, input_params, widened=widened)
+    params, widened = weight_params(weight, bias, input_params, spec, rules)
+    integers = quantize(weight, params)
+    return assemble(integers, params, bias, input_params, widened=widened, rules=rules)
 
 
 def weight_params(
-    weight: np.ndarray, bias: np.ndarray | None, input_params: QuantParams, spec: QuantSpec
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    input_params: QuantParams,
+    spec: QuantSpec,
+    rules: LayerRules = NO_RULES,
 ) -> tuple[QuantParams, int]:
     """Parameters of a weight, and the number of channels whose scale was widened for the bias.
 
@@ -112,9 +140,10 @@ def weight_params(
         raise ValueError("a weight or bias is not finite")
     low, high = _bounds(weight, spec)
     params = params_from_range(low, high, spec)
-    if bias is None or not _sums_integers(input_params, params):
-        return params, 0
-    return _widen(params, (low, high), bias, input_params, weight.shape)
+    widened = 0
+    if bias is not None and not _bias_in_float(rules, input_params, params):
+        params, widened = _widen(params, (low, high), bias, input_params, weight.shape)
+    return keep_apart(weight, params, rules.pairs), widened
 
 
 def assemble(
@@ -124,6 +153,7 @@ def assemble(
     input_params: QuantParams,
     *,
     widened: int = 0,
+    rules: LayerRules = NO_RULES,
 ) -> QuantizedLayer:
     """The layer with these codes of the weight, however they were found.
 
@@ -133,11 +163,12 @@ def assemble(
         bias: float (channels,) or None; rounded to nearest here.
         input_params: Per-tensor parameters of the layer's input.
         widened: As ``weight_params`` gives it.
+        rules: What else the target asks for.
     """
     codes = codes.astype(params.spec.dtype.storage, copy=False)
     if bias is None:
         return QuantizedLayer(weight=codes, weight_params=params)
-    if not _sums_integers(input_params, params):
+    if _bias_in_float(rules, input_params, params):
         return QuantizedLayer(weight=codes, weight_params=params, bias=bias.astype(np.float32))
     bias_params = accumulator_params(input_params, params)
     q = np.rint(bias.astype(np.float64) / bias_params.scale.astype(np.float64))
@@ -148,6 +179,10 @@ def assemble(
         bias_params=bias_params,
         widened=widened,
     )
+
+
+def _bias_in_float(rules: LayerRules, input_params: QuantParams, params: QuantParams) -> bool:
+    return rules.float_bias or not _sums_integers(input_params, params)
 
 
 def _sums_integers(input_params: QuantParams, params: QuantParams) -> bool:

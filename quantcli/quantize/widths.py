@@ -24,6 +24,7 @@ from quantcli.core.spec import QuantSpec
 from quantcli.ops.targets import TARGETS, Target
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.recipe import Recipe
+from quantcli.quantize.signed import loadable_signs
 
 PER_CHANNEL_OPSET = 13
 """First ai.onnx version with per-channel QuantizeLinear and DequantizeLinear."""
@@ -91,7 +92,8 @@ def _need_of(kind: str, dtype: QType, *, contrib: bool) -> OpsetNeed:
 
 
 def possible_recipe(recipe: Recipe, opset: int) -> Recipe:
-    """The recipe, with per-tensor weights where ``opset`` has no others."""
+    """The recipe, with per-tensor weights and unsigned activations where ``opset`` has no others."""
+    recipe = loadable_signs(recipe, opset)
     if opset >= PER_CHANNEL_OPSET or recipe.contrib_qdq or not recipe.per_channel:
         return recipe
     return replace(recipe, per_channel=False)

@@ -62,6 +62,21 @@ def test_float8_has_neither_zero_points_nor_quantizers_of_com_microsoft(spy, oth
     assert "U105" in result.output
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("--target tensorrt", ("int8", True)),
+        ("--target cpu-arm", ("int8", False)),
+        ("--target cpu-arm --symmetric", ("int8", True)),
+        ("--target qnn --activation-bits 16", ("uint16", False)),
+        ("--target generic --symmetric", ("uint8", True)),
+    ],
+)
+def test_the_target_decides_what_is_not_said_of_activations(spy, typed, expected):
+    assert invoke(*DATA, *typed.split()).exit_code == 0
+    assert (spy.request.recipe.activation_dtype.name, spy.request.recipe.symmetric) == expected
+
+
 def test_every_option_reaches_the_request(spy):
     result = invoke(
         *DATA, "--data", "y=b.npy", "--eval-data", "eval.npz", "-o", "out.onnx", "--bits", "8",

@@ -56,6 +56,7 @@ def test_explaining_a_code_prints_its_sentence():
 def test_a_prefix_may_be_left_out_where_one_topic_fits():
     assert find_topic("conv").name == "op:Conv"
     assert find_topic("ort-cpu").name == "target:ort-cpu"
+    assert find_topic("tensorrt").name == "target:tensorrt"
 
 
 def test_nearest_topics_are_offered():
@@ -139,3 +140,13 @@ def test_the_example_of_a_metric_is_a_gate_of_it_and_its_allowance_reads_back(ro
     assert found.allowance.measure is row.allowance.measure
     facts = dict(find_topic(f"gate:{row.name}").facts)
     assert {"better", "needs", "example", "baseline"} <= set(facts)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_a_target_says_what_it_takes_and_how_far_that_was_checked(target):
+    facts = dict(find_topic(f"target:{target.name}").facts)
+    assert facts["forms"].startswith("static")
+    assert ("not run here" in facts["checked"]) == bool(target.runtime)
+    assert facts["checked"].startswith("measured") == target.measured
+    assert facts["source"]
+    assert ("weights alone" in facts) == bool(target.stored_widths)

@@ -74,6 +74,8 @@ def _imported(*arguments: str) -> tuple[int, set[str]]:
         (("convert", "--bit", "8"), 2),
         (("convert", "m.onnx"), 2),
         (("convert", "m.onnx", "--data", "d.npz", "--bits", "5"), 2),
+        (("convert", "m.onnx", "--data", "d.npz", "--target", "tensorrt", "--asymmetric"), 2),
+        (("convert", "m.onnx", "--dynamic", "--method", "mse"), 2),
         (("calibrate", "m.onnx"), 2),
         (("compare", "a.onnx"), 2),
         (("tune", "m.onnx", "--data", "d.npz"), 2),

@@ -68,6 +68,29 @@ def test_other_bits_are_refused_in_one_sentence(typed):
     assert text.startswith(f"error[U102]: {typed} is not available: integers of ONNX have 16, 8, 4 or 2 bits\n")
 
 
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("--target tensorrt --asymmetric", "U102]: target 'tensorrt' has no zero points"),
+        ("--target qnn --dynamic", "U102]: --dynamic is not for target 'qnn'"),
+        ("--dynamic --bits 4", "U102]: --dynamic multiplies 8-bit integers"),
+        ("--weight-only --activation-bits 8", "U105]: --activation-bits has no effect with --weight-only"),
+        ("--bits fp16 --calibration c", "U105]: --bits fp16 takes no ranges from a file"),
+        ("--dynamic --placement measured", "U105]: --placement has no effect with --dynamic"),
+        ("--granularity block:32", "U102]: --granularity block:32 is for --weight-only"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused_before_any_work(typed, sentence):
+    assert told("convert", "m.onnx", *typed.split()).startswith(f"error[{sentence}")
+
+
+def test_values_of_the_environment_may_be_without_effect(monkeypatch):
+    spy = replace_use_case(monkeypatch, "convert_or_rescue", conversion())
+    result = invoke("convert", "m.onnx", "--dynamic", env={"QUANTCLI_CONVERT_METHOD": "mse"})
+    assert result.exit_code == 0, result.output
+    assert spy.request.recipe.method == "mse"
+
+
 def test_convert_without_a_source_of_ranges_says_what_to_add():
     text = told("convert", "m.onnx")
     assert text.startswith("error[U101]: there is nothing to calibrate with")

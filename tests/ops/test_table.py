@@ -7,6 +7,7 @@ import pytest
 from onnx import defs
 from small_graphs import Quantized, graph, quantize_graph
 
+from quantcli.core.dtypes import INT8, UINT8
 from quantcli.ops.spec import Kernel, Trait
 from quantcli.ops.table import BODY_OPS, QUANTIZED_OPS, TABLE
 from quantcli.ops.targets import TARGETS
@@ -149,13 +150,18 @@ def _noise_bound_db(quantized: Quantized, feeds: dict[str, np.ndarray]) -> float
     return float(10 * np.log10(np.sum(reference**2) / max(np.sum(error**2), 1e-30)))
 
 
-@pytest.mark.parametrize("form", ["qdq", "qoperator"])
-@pytest.mark.parametrize("target", sorted(TARGETS))
+@pytest.mark.parametrize(
+    ("target", "form"), [(target.name, form) for target in TARGETS.values() for form in target.formats]
+)
 @pytest.mark.parametrize("op", QUANTIZABLE)
 def test_a_row_keeps_its_promise(op: str, target: str, form: str) -> None:
     model, feeds = CASES[op]()
-    quantized = quantize_graph(model, feeds, form, target=target)
-    support = TABLE["", op].on(target)
+    row = TARGETS[target]
+    activations = INT8 if row.signed_activations else UINT8
+    quantized = quantize_graph(
+        model, feeds, form, target=target, activation_dtype=activations, symmetric=row.symmetric
+    )
+    support = row.support(TABLE["", op])
     asked = [node for node in quantized.plan.nodes if node.op_type == op]
     taken = [node for node in asked if node.action is not Action.FLOAT]
     if support.kernel is Kernel.INTEGER:

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quantcli.core.dtypes import INT4
+from quantcli.core.dtypes import INT4, INT8
 from quantcli.errors import (
     ConfigError,
     DataError,
@@ -148,6 +148,21 @@ def test_a_report_without_a_form_is_refused(folder: Path) -> None:
     assert caught.value.code == "U103"
 
 
+def test_a_recipe_that_makes_no_sense_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="so activations cannot be asymmetric") as caught:
+        convert(request(folder, model=folder / "absent.onnx", recipe=Recipe(target="tensorrt")), SILENT)
+    assert caught.value.code == "U102"
+
+
+def test_a_plan_is_carried_out_for_its_own_target(folder: Path) -> None:
+    recipe = Recipe(target="tensorrt", activation_dtype=INT8, symmetric=True)
+    first = convert(request(folder, recipe=recipe, plan_out=folder / "p.json", output=folder / "a.onnx"), SILENT)
+    again = convert(request(folder, plan=folder / "p.json", output=folder / "b.onnx"), SILENT)
+    assert onnx.load(first.output).graph == onnx.load(again.output).graph
+    assert again.kernels is None
+    assert any("target tensorrt: rules from its documentation; not run here" in note for note in again.notes)
+
+
 def test_a_lower_opset_is_refused(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
         convert(request(folder, opset=12), SILENT)
@@ -208,7 +223,7 @@ def test_an_opset_without_int4_is_refused_before_any_work(wide: Path) -> None:
 
 def test_a_model_that_cannot_be_raised_to_int4_is_refused(folder: Path) -> None:
     onnx.save(onnx.parser.parse_model(CANNOT_BE_RAISED), folder / "m.onnx")
-    with pytest.raises(UnsupportedModelError, match="weights of less than 8 bits need that") as caught:
+    with pytest.raises(UnsupportedModelError, match="weights of 4 bits need that") as caught:
         convert(request(folder, recipe=FOUR_BITS), SILENT)
     assert caught.value.code == "M210"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
-from quantcli.graph.edit import unique_name
+from quantcli.graph.names import unique_name
 from quantcli.graph.traverse import graph_values, nested_graphs
 
 _HALF = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
