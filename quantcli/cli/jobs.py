@@ -22,12 +22,14 @@ from quantcli.cli.failures import failure_of
 from quantcli.cli.goals import goal_gates
 from quantcli.cli.options import SAMPLING_OPTIONS
 from quantcli.cli.origins import GIVEN, origin_lines, value_text
+from quantcli.cli.scheme_options import form_of
 from quantcli.cli.sections import FILE_PART, PER_CALL, configured, defaults_of, install, is_file
 from quantcli.cli.settings import Settings
 from quantcli.config.load import Config, Setting
 from quantcli.config.models import ModelSettings
 from quantcli.config.problems import raise_problems
 from quantcli.errors import ConfigError, QuantcliError, UsageError
+from quantcli.quantize.form import Form
 
 if TYPE_CHECKING:
     from quantcli.pipeline.run_types import Job, Step
@@ -84,7 +86,9 @@ def make_job(config: Config, model: ModelSettings, settings: Settings) -> Planne
         UsageError: What a command refuses; a gate is wrong.
     """
     given = model.layer.keys.keys()
-    if not {"data", "calibration"} & given:
+    contexts = _contexts(config, model, settings)
+    static = _form(contexts["convert"]) is Form.STATIC
+    if static and not {"data", "calibration"} & given:
         raise ConfigError(
             "C204",
             f"{model.layer.place}: '{model.path}' has no samples to calibrate on",
@@ -93,7 +97,6 @@ def make_job(config: Config, model: ModelSettings, settings: Settings) -> Planne
     from quantcli.pipeline.run import check_job_request
     from quantcli.pipeline.run_types import Job, Step
 
-    contexts = _contexts(config, model, settings)
     steps = {step: contexts[step.value] for step in Step}
     parameters = {step: context.params for step, context in steps.items()}
     request = convert_request(steps[Step.CONVERT], **parameters[Step.CONVERT])
@@ -109,7 +112,7 @@ def make_job(config: Config, model: ModelSettings, settings: Settings) -> Planne
     options[Step.COMPARE]["gate"] = value_text(compare.gates)
     job = Job(
         name=model.name,
-        calibrate=calibrate_request(**merged) if "data" in given else None,
+        calibrate=calibrate_request(**merged) if static and "data" in given else None,
         convert=request,
         compare=compare,
         goal=goal,
@@ -147,7 +150,6 @@ def _place(error: QuantcliError, model: ModelSettings) -> str:
 def _contexts(config: Config, model: ModelSettings, settings: Settings) -> dict[str, click.Context]:
     """A parsed context for each step."""
     stated = {name: defaults_of(name, model.layer, Path()) for name in ("calibrate", "convert", "compare")}
-    stated["convert"].setdefault("placement", Setting(value="static", origin=BY_RUN))
     rounding = model.layer.sections.get("convert", {})
     for key in model.layer.sections.get("calibrate", {}):
         name = key.replace("-", "_")
@@ -161,10 +163,12 @@ def _contexts(config: Config, model: ModelSettings, settings: Settings) -> dict[
         quiet=settings.quiet,
         no_color=settings.no_color,
     )
+    judged = {"target_sqnr", "target_drop"} & stated["convert"].keys() != set()
+    bare = _parsed("convert", ["--", str(model.path)], stated["convert"], own)
+    if _form(bare) is Form.STATIC:
+        stated["convert"].setdefault("placement", Setting(value="static", origin=BY_RUN))
     found = {}
-    for name, arguments in _command_lines(
-        model, judged={"target_sqnr", "target_drop"} & stated["convert"].keys() != set()
-    ).items():
+    for name, arguments in _command_lines(model, judged=judged, static=_form(bare) is Form.STATIC).items():
         context = _parsed(name, arguments, stated[name], own)
         context.meta[GIVEN] = {
             str(param.name): _origin(model, name, str(param.name)) for param in context.command.params
@@ -173,10 +177,19 @@ def _contexts(config: Config, model: ModelSettings, settings: Settings) -> dict[
     return found
 
 
-def _command_lines(model: ModelSettings, *, judged: bool) -> dict[str, list[str]]:
+def _form(context: click.Context) -> Form:
+    """The form that the options of convert ask for; static where they contradict each other, told later."""
+    try:
+        return form_of(context.params)
+    except UsageError:
+        return Form.STATIC
+
+
+def _command_lines(model: ModelSettings, *, judged: bool, static: bool) -> dict[str, list[str]]:
     """What stands on the command line of each step: all that a section cannot say.
 
-    With ``judged``, convert has a target, which is held against the samples of evaluation and their labels.
+    With ``judged``, convert has a target, which is held against the samples of evaluation and their labels. Only
+    static quantization reads a calibration.
     """
     path, calibration, output = str(model.path), str(model.calibration), str(model.output)
     data = _repeated("--data", _texts(model, "data"))
@@ -190,7 +203,8 @@ def _command_lines(model: ModelSettings, *, judged: bool) -> dict[str, list[str]
         "convert": [
             *data,
             *(truth if judged else []),
-            *("--calibration", calibration, "-o", output, "--plan-out", str(model.plan), "-f", "--", path),
+            *(["--calibration", calibration] if static else []),
+            *("-o", output, "--plan-out", str(model.plan), "-f", "--", path),
         ],
         "compare": [
             *_repeated("--data", _texts(model, "eval-data")),

@@ -40,8 +40,8 @@ def step_inputs(job: Job, step: Step) -> dict[str, str]:
         assert job.calibrate is not None
         found |= data_digests(job.calibrate.data, job.convert.model, job.calibrate.run)
     elif step is Step.CONVERT:
-        assert job.convert.calibration is not None
-        found["calibration"] = file_digest(job.convert.calibration)
+        if job.convert.calibration is not None:
+            found["calibration"] = file_digest(job.convert.calibration)
         found |= data_digests(job.convert.data, job.convert.model, job.convert.run)
         evaluated = data_digests(job.convert.eval_data, job.convert.model, job.convert.run)
         found |= {f"evaluation {name}": text for name, text in evaluated.items()}
