@@ -32,8 +32,8 @@ from quantcli.quantize.recipe import Recipe
 from quantcli.quantize.solve import solve
 from quantcli.runtime.session import Session
 
-REFUSALS = {"M105", "M210", "K101"}
-"""Opset 6, Scan 8, and models whose own outputs are infinite."""
+REFUSALS = {"M105", "M210", "M303", "K101"}
+"""Opset 6, Scan 8, opset 28 where it differs from the newest with quantizers, and outputs that are infinite."""
 
 WIDE = ("poison", "large_number")
 """Models whose point is a range that no 8-bit form can hold."""
