@@ -29,7 +29,8 @@ from quantcli.errors import EXIT_OK, UsageError
 
 _AS_IN_CONVERT = (
     "calibration", "recipe", "format", "target", "effort", "method", "granularity", "symmetric", "exclude",
-    "include", "opset", "bits", "weight_bits", "activation_bits", "placement", "mask", "max_memory",
+    "include", "opset", "bits", "weight_bits", "activation_bits", "weight_symmetric", "pow2_scales", "contrib_qdq",
+    "placement", "mask", "max_memory",
 )  # fmt: skip
 
 _EPILOG = """\b

@@ -98,17 +98,23 @@ def check_gates(gates: tuple[Gate, ...]) -> None:
 def recipe_values(request: ConvertRequest) -> dict[str, Value]:
     """What a recipe file says of a conversion."""
     recipe = request.recipe
+    integers = recipe.weight_dtype.format is None and recipe.activation_dtype.format is None
     values: dict[str, Value | None] = {
         "target": recipe.target,
         "format": request.format,
         "opset": request.opset,
         "effort": request.effort,
         "placement": request.placement or None,
-        "weight-bits": recipe.weight_dtype.bits,
+        "bits": None if integers else "fp8",
+        "weight-bits": recipe.weight_dtype.bits if integers else None,
+        "activation-bits": recipe.activation_dtype.bits if integers else None,
         "mask": request.mask,
         "method": recipe.method,
         "granularity": "channel" if recipe.per_channel else "tensor",
         "symmetric": recipe.symmetric,
+        "weight-symmetric": None if recipe.weight_symmetric else False,
+        "pow2-scales": recipe.pow2_scales or None,
+        "contrib-qdq": recipe.contrib_qdq or None,
         "include": recipe.include,
         "exclude": (*recipe.excluded_nodes, *recipe.excluded_tensors),
     }
