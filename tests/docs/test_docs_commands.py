@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from quantcli.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/guide.md", "docs/ci.md")
+PAGES = ("README.md", "docs/guide.md", "docs/choosing.md", "docs/ci.md")
 EXIT_CODE = re.compile(r"#\s*exit code (\d+)\s*$")
 
 
