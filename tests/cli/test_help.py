@@ -88,19 +88,3 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments, code):
     found, modules = _imported(*arguments)
     assert found == code
     assert not modules & HEAVY
-
-
-def test_help_is_quick():
-    script = (
-        "import time, sys; t = time.perf_counter(); from quantcli.cli.main import cli, run; run(cli, ['-h']); "
-    )
-    script += "print(time.perf_counter() - t, file=sys.stderr)"
-    times = [
-        float(
-            subprocess.run(
-                [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-            ).stderr
-        )
-        for _ in range(3)
-    ]
-    assert min(times) < 0.3
