@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from quantcli.algorithms.effort import Effort
 from quantcli.calibration.estimators import Method
 from quantcli.data.base import Sample
@@ -138,7 +140,7 @@ def _tried(
     bench: Workbench, request: ConvertRequest, effort: Effort, method: Method, progress: Progress
 ) -> _Choice:
     """The best candidate."""
-    teachers, judges = _apart(bench.samples)
+    teachers, judges = apart(bench.samples)
     if len(judges) < FEWEST_JUDGES or not bench.plan(request.recipe).layers:
         return _Choice(alpha=effort.alphas[0])
     trial = replace(request, calibration=None, format="qdq")
@@ -153,7 +155,7 @@ def _tried(
         if len(teachers) > TRIAL_SAMPLES
         else tuple(teachers),
     )
-    judge = _Judge(bench.source.prepared, judged_values(bench.view), judges, threads=request.run.threads)
+    judge = Judge(bench.source.prepared, judged_values(bench.view), judges, threads=request.run.threads)
     progress.start("try", len(effort.alphas) + 1)
     try:
         best, *others = effort.alphas
@@ -177,7 +179,7 @@ def _clearly(gain: float, error: float, *, least: float) -> bool:
     return gain > max(least, SURE * error)
 
 
-def _apart(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+def apart(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
     """Samples to learn from, and evenly spaced ones to judge on: a quarter, at most ``JUDGES``."""
     count = min(JUDGES, len(samples) // 4)
     chosen = {number * len(samples) // count for number in range(count)} if count else set()
@@ -201,7 +203,7 @@ def judged_values(view: GraphView) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-class _Judge:
+class Judge:
     """Gives the fidelity of models on the same samples."""
 
     def __init__(
@@ -212,8 +214,9 @@ class _Judge:
         session = self._session(prepared)
         self._expected = [session.run(sample, values) for sample in samples]
 
-    def __call__(self, model: OnnxModel) -> TrialFidelity:
-        return trial_fidelity(self._session(model), self._samples, self._expected)
+    def __call__(self, model: OnnxModel, masks: Sequence[np.ndarray] | None = None) -> TrialFidelity:
+        """How close ``model`` comes; ``masks`` as of ``trial_fidelity``."""
+        return trial_fidelity(self._session(model), self._samples, self._expected, masks)
 
     def _session(self, model: OnnxModel) -> Session:
         with runnable(expose(model, self._values)) as loadable:

@@ -1,13 +1,15 @@
 """Conversions by the dynamic form: integer weights, and activations that are rounded while the model runs.
 
 No data are needed. With samples, the channels of activations are balanced first (``algorithms.equalization``; the
-range of an activation is that of its largest channel in any form), and weights are rounded against the samples.
+range of an activation is that of its largest channel in any form), and weights are rounded against the samples,
+as far as no output becomes worse by it (``dynamic_contest``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,11 +17,14 @@ from quantcli.algorithms.effort import EFFORTS, Effort
 from quantcli.algorithms.equalization import ChannelExtremes, EqualizationOptions, equalize
 from quantcli.algorithms.equalized_model import apply_equalization
 from quantcli.calibration.statistics import CalibrationStatistics
+from quantcli.data.base import Sample
 from quantcli.errors import ConfigError, ModelError, UnsupportedModelError, UsageError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.shapes import forget_types, infer_shapes
 from quantcli.pipeline.calibrate import collect_statistics
+from quantcli.pipeline.contest import FEWEST_JUDGES, Judge, apart, judged_values
+from quantcli.pipeline.dynamic_contest import AS_WITHOUT, Judged, Way, best_way, told, ways
 from quantcli.pipeline.forms import Maker, Outcome
 from quantcli.pipeline.refine import refine
 from quantcli.pipeline.samples import open_samples
@@ -27,7 +32,7 @@ from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_qu
 from quantcli.pipeline.trial_feed import trial_feed
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
 from quantcli.pipeline.workbench import SampleKeeper, mask_of, usable_statistics
-from quantcli.progress import Progress
+from quantcli.progress import Progress, SilentProgress
 from quantcli.quantize.body_plans import layers_in_bodies, main_part
 from quantcli.quantize.emit_dynamic import DynamicEmitter
 from quantcli.quantize.plan import Action, Plan
@@ -208,8 +213,22 @@ def _emitted(source: FloatModel, plan: Plan, solution: Solution) -> OnnxModel:
     return model
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Carried:
+    """A way that was carried out: the graph with its channels balanced or not, its plan and its weights."""
+
+    source: FloatModel
+    plan: Plan
+    solution: Solution
+    facts: RoundingFacts
+
+    @property
+    def model(self) -> OnnxModel:
+        return _emitted(self.source, self.plan, self.solution)
+
+
 class _Bench:
-    """A conversion with samples: channels balanced, weights rounded against the data."""
+    """A conversion with samples: channels balanced, weights rounded against the data, where that is better."""
 
     def __init__(
         self, request: ConvertRequest, source: FloatModel, saved: Plan | None, progress: Progress
@@ -217,23 +236,26 @@ class _Bench:
         self._request, self._saved, self._progress = request, saved, progress
         self._effort: Effort = EFFORTS[request.effort]
         self._source = source
-        self._kept = SampleKeeper(self._effort.samples)
-        self._scaled = 0
+        # A quarter of these judges, and has no say in how weights are rounded.
+        self._kept = SampleKeeper(self._effort.samples + self._effort.samples // 3)
+        self._first = self._first_plan()
+        self._statistics: CalibrationStatistics | None = None
+        self._teachers: tuple[Sample, ...] = ()
+        self._carried: dict[Way, _Carried] = {}
 
     def outcome(self) -> Outcome:
         """The model."""
-        request, effort = self._request, self._effort
-        plan = self._first_plan()
-        statistics = self._observed(plan)
-        alpha = effort.alphas[0] if self._saved is None else self._saved.equalization
-        if statistics is not None and alpha:
-            self._balance(plan, statistics, alpha)
-        plan = _plan_of(request, self._saved, self._source)
-        if self._scaled and self._saved is None:
-            plan = replace(plan, equalization=alpha)
-        facts = RoundingFacts(effort=effort.name, alpha=plan.equalization, scaled=self._scaled)
-        solution, facts = self._rounded(plan, _solved(request, self._source, plan), facts)
-        made = _outcome(request, self._source, plan, solution, facts)
+        statistics = self._statistics = self._observed(self._first)
+        teachers, judges = apart(self._kept.samples)
+        self._teachers = tuple(teachers)
+        if self._saved is None:
+            way, notes = self._best(judges)
+        else:
+            fitted = self._effort.gptq and not self._saved.nearest
+            way, notes = Way(alpha=self._saved.equalization, fitted=fitted), ()
+        found = self._carry_out(way, self._progress)
+        made = _outcome(self._request, found.source, found.plan, found.solution, found.facts)
+        made = replace(made, notes=(*made.notes, *notes))
         if statistics is None:
             return made
         return replace(
@@ -246,6 +268,46 @@ class _Bench:
             },
             notes=(*made.notes, *statistics.notes),
         )
+
+    def _best(self, judges: Sequence[Sample]) -> tuple[Way, tuple[str, ...]]:
+        """The way that is best on samples held out, and what to tell of it."""
+        if self._statistics is None:
+            return AS_WITHOUT, ()
+        fit = self._effort.gptq and len(judges) >= FEWEST_JUDGES
+        tried = ways(self._effort, fit=fit)
+        samples = judges if len(judges) >= FEWEST_JUDGES else self._teachers
+        view = self._source.view
+        values = tuple(dict.fromkeys((*judged_values(view), *view.outputs)))
+        run = Judge(self._source.prepared, values, samples, threads=self._request.run.threads)
+        masks = mask_of(samples, self._request.mask)
+
+        def judge(model: OnnxModel) -> Judged:
+            whole = run(model)
+            return Judged(whole=whole, counting=whole if masks is None else run(model, masks))
+
+        def model_of(way: Way) -> OnnxModel | None:
+            carried = self._carry_out(way, SilentProgress())
+            same = way.alpha and not carried.facts.scaled  # nothing to balance
+            return None if same else carried.model
+
+        best = best_way(tried, model_of, judge, self._progress)
+        return best, () if best == tried[0] else (told(best, fit=fit),)
+
+    def _carry_out(self, way: Way, progress: Progress) -> _Carried:
+        """The graph, the plan and the weights of a way; made once."""
+        if way in self._carried:
+            return self._carried[way]
+        request, saved = self._request, self._saved
+        source, scaled = self._balanced(way.alpha)
+        plan = _plan_of(request, saved, source)
+        if saved is None:
+            plan = replace(plan, equalization=way.alpha if scaled else 0.0, nearest=not way.fitted)
+        facts = RoundingFacts(effort=self._effort.name, alpha=plan.equalization, scaled=scaled)
+        solution = _solved(request, source, plan)
+        if way.fitted:
+            solution, facts = self._rounded(source, plan, solution, facts, progress)
+        self._carried[way] = _Carried(source=source, plan=plan, solution=solution, facts=facts)
+        return self._carried[way]
 
     def _first_plan(self) -> Plan:
         """The plan of the graph as it is before channels are balanced; of a saved plan, what that quantizes."""
@@ -272,20 +334,21 @@ class _Bench:
             tensors=tuple(plan.tensors),
         ).statistics
 
-    def _rounded(self, plan: Plan, nearest: Solution, facts: RoundingFacts) -> tuple[Solution, RoundingFacts]:
-        """Weights rounded against the samples, and what to tell of it."""
-        samples = self._kept.samples
+    def _rounded(
+        self, source: FloatModel, plan: Plan, nearest: Solution, facts: RoundingFacts, progress: Progress
+    ) -> tuple[Solution, RoundingFacts]:
+        """Weights rounded against the samples, padding included, and what to tell of it."""
+        samples = self._teachers
         inside = len(layers_in_bodies(plan))  # these stay as they are
-        if not (self._effort.gptq and samples and len(plan.layers) > inside) or plan.nearest:
+        if not samples or len(plan.layers) <= inside:
             return nearest, facts
         refined = refine(
-            self._source,
+            source,
             plan,
             nearest,
             samples,
             self._effort,
-            self._progress,
-            masks=mask_of(samples, self._request.mask),
+            progress,
             max_bytes=self._request.max_memory,
             threads=self._request.run.threads,
             rounded=fake_quantize_dynamically,
@@ -297,29 +360,30 @@ class _Bench:
             variants=dict(sorted(Counter(refined.variants.values()).items())),
         )
         # What is tied to a table stays as it is, so that it is stored once.
-        kept = {node: nearest.layers[node] for node in tied_layers(plan, self._source.whole)}
+        kept = {node: nearest.layers[node] for node in tied_layers(plan, source.whole)}
         return replace(refined.solution, layers={**refined.solution.layers, **kept}), told
 
-    def _balance(self, plan: Plan, statistics: CalibrationStatistics, alpha: float) -> None:
-        """Balance the channels of the graph, but not in front of what is stored together with a table."""
-        tied = tied_layers(plan, self._source.whole)
+    def _balanced(self, alpha: float) -> tuple[FloatModel, int]:
+        """The graph with balanced channels, and their number; not in front of what a table is stored with."""
+        source, plan = self._source, self._first
+        if self._statistics is None or not alpha:
+            return source, 0
+        tied = tied_layers(plan, source.whole)
         left = {layer.input for layer in plan.layers if layer.node in tied}
         plan = replace(plan, tensors={name: spec for name, spec in plan.tensors.items() if name not in left})
         extremes = {
             name: ChannelExtremes(
                 low=stats.channel_minimum.astype(np.float64), high=stats.channel_maximum.astype(np.float64)
             )
-            for name, stats in usable_statistics(statistics).items()
+            for name, stats in usable_statistics(self._statistics).items()
             if stats.channel_minimum is not None and stats.channel_maximum is not None
         }
-        found = equalize(
-            self._source.view, extremes, main_part(plan, self._source.view), EqualizationOptions(alpha=alpha)
-        )
-        if found:
-            model = apply_equalization(self._source.prepared, found)
-            infer_shapes(model)
-            self._source = self._source.with_graph(model)
-            self._scaled = found.summary.scaled + found.summary.smoothed
+        found = equalize(source.view, extremes, main_part(plan, source.view), EqualizationOptions(alpha=alpha))
+        if not found:
+            return source, 0
+        model = apply_equalization(source.prepared, found)
+        infer_shapes(model)
+        return source.with_graph(model), found.summary.scaled + found.summary.smoothed
 
 
 DYNAMIC = Maker(plan=plan_dynamic, make=make_dynamic)

@@ -38,6 +38,11 @@ class TrialFidelity:
         """Of the worst output in dB; inf where nothing differs."""
         return float(_worst(self.signal.sum(axis=1), self.noise.sum(axis=1)))
 
+    @property
+    def outputs(self) -> np.ndarray:
+        """float64 (outputs,): the SQNR of each output in dB."""
+        return _sqnr(self.signal.sum(axis=1), self.noise.sum(axis=1))
+
     def gain_over(self, other: TrialFidelity) -> tuple[float, float]:
         """Difference of the SQNR in dB, and its standard error; of forms run on the same samples."""
         mine, theirs = self.sqnr, other.sqnr
@@ -59,13 +64,20 @@ _TINY = np.finfo(np.float64).tiny
 
 def _worst(signal: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Lowest SQNR along the first axis, inf without outputs."""
+    return np.asarray(_sqnr(signal, noise).min(axis=0, initial=np.inf))
+
+
+def _sqnr(signal: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """In dB, of the same shape; inf where nothing differs."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        found = np.where(noise == 0, np.inf, 10 * np.log10(signal / noise))
-    return np.asarray(found.min(axis=0, initial=np.inf))
+        return np.asarray(np.where(noise == 0, np.inf, 10 * np.log10(signal / noise)))
 
 
 def trial_fidelity(
-    session: Session, samples: Sequence[Sample], references: Sequence[Mapping[str, np.ndarray]]
+    session: Session,
+    samples: Sequence[Sample],
+    references: Sequence[Mapping[str, np.ndarray]],
+    masks: Sequence[np.ndarray] | None = None,
 ) -> TrialFidelity:
     """Run ``session`` and compare.
 
@@ -73,15 +85,19 @@ def trial_fidelity(
         session: A form of the model.
         samples: Complete feeds.
         references: Outputs of the float model for the same feeds.
+        masks: For each sample which positions count (bool, shape (N, T)) in outputs of shape (N, T, …); None for
+            all.
 
     Raises:
         RuntimeFailure: R102, the form does not run.
     """
     rows: dict[str, list[tuple[float, float]]] = {}
-    for sample, reference in zip(samples, references, strict=True):
+    for number, (sample, reference) in enumerate(zip(samples, references, strict=True)):
         for name, values in session.run(sample, list(reference)).items():
             wanted = reference[name]
             if isinstance(wanted, np.ndarray) and wanted.dtype.kind == "f":
+                if masks is not None and wanted.shape[: masks[number].ndim] == masks[number].shape:
+                    wanted, values = wanted[masks[number]], values[masks[number]]
                 sums = measure(wanted, values, None)
                 error = np.inf if sums.nonfinite_differ else sums.error_squared
                 rows.setdefault(name, []).append((sums.ref_squared, error))
