@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, find_weight
+from quantcli.evaluate.recurrent_weights import RECURRENT, find_recurrent
 from quantcli.evaluate.structure import DEQUANTIZE_OPS
 from quantcli.graph.view import GraphView, NodeInfo
 
@@ -37,6 +38,11 @@ def weight_slices(
     """
     weight = constant_value(original, node.input(slot))
     assert weight is not None
+    if node.op in RECURRENT:
+        recurrent = find_recurrent(quantized, partner, slot)
+        if recurrent is not None:
+            yield weight, recurrent
+        return
     cut = _cut_of(quantized, partner) if node.op_type in ("MatMul", "Gemm") and weight.ndim == 2 else None
     axis = 0 if node.attributes.get("transB") else 1
     if cut is None or slot != 1 or cut.channels != weight.shape[axis] or weight.size <= SLICE_ELEMENTS:

@@ -4,20 +4,23 @@ A compute node of the original is looked for in the quantized graph by its name,
 (onnxruntime's QOperator tool appends "_quant"), among the names that preparation absorbed, and by the name of
 its output. A BatchNormalization behind it that the quantized graph no longer has was folded into the weight
 (w · γ / √(σ² + ε) per output channel), so it is folded here, too. Where channels were scaled before rounding
-(equalized, smoothed), the original is scaled by the factors that fit best (``rescaling``). Weights that were
-changed otherwise show that as error: a low SQNR here is a question, not a verdict.
+(equalized, smoothed), the original is scaled by the factors that fit best (``rescaling``). A recurrent layer has
+two weights, which are judged together. Weights that were changed otherwise show that as error: a low SQNR here is
+a question, not a verdict.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from quantcli.core.metrics import sqnr_db
-from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, weight_slot
+from quantcli.evaluate.quantized_weights import FoundWeight, constant_value
+from quantcli.evaluate.recurrent_weights import weight_slots
 from quantcli.evaluate.structure import INTEGER_COMPUTE_OPS, WEIGHT_ONLY_OPS, is_float_compute
 from quantcli.evaluate.weight_layout import WeightLayout
 from quantcli.evaluate.weight_slices import weight_slices
@@ -43,12 +46,12 @@ def compare_weights(original: GraphView, quantized: GraphView) -> WeightComparis
     layers: list[LayerWeightError] = []
     kept = missing = folded = total = 0
     for node in original.nodes:
-        slot = weight_slot(original, node) if is_float_compute(node) else None
-        if slot is None:
+        slots = weight_slots(original, node) if is_float_compute(node) else ()
+        if not slots:
             continue
         total += 1
         partner = nodes.find(node)
-        found = None if partner is None else _compared(original, node, slot, quantized, partner)
+        found = None if partner is None else _compared(original, node, slots, quantized, partner)
         if found is None:
             missing += 1
         elif found == "float":
@@ -104,25 +107,30 @@ def folded_norm(original: GraphView, quantized: GraphView, node: NodeInfo) -> No
 
 
 def _compared(
-    original: GraphView, node: NodeInfo, slot: int, quantized: GraphView, partner: NodeInfo
+    original: GraphView, node: NodeInfo, slots: Sequence[int], quantized: GraphView, partner: NodeInfo
 ) -> LayerWeightError | Literal["float"] | None:
-    """Error of one weight; "float" where it was not quantized, None where it is not found in this shape."""
+    """Error of a layer's weights together; "float" where none was quantized, None where one is not found."""
     norm = folded_norm(original, quantized, node)
-    sums = None
-    for weight, found in weight_slices(original, node, slot, quantized, partner):
-        if found.scale is None:
-            return "float"
-        part = _slice_error(original, node, weight, slot, partner, found, norm)
-        if part is None:
+    sums = rounded = None
+    for slot in slots:
+        seen = False
+        for weight, found in weight_slices(original, node, slot, quantized, partner):
+            seen = True
+            if found.scale is None:
+                continue
+            part = _slice_error(original, node, weight, slot, partner, found, norm)
+            if part is None:
+                return None
+            sums, rounded = (part if sums is None else sums + part), found
+        if not seen:
             return None
-        sums = part if sums is None else sums + part
-    if sums is None:
-        return None
+    if sums is None or rounded is None:
+        return "float"
     return LayerWeightError(
         node=node.name,
         op=node.op,
-        dtype=found.dtype,
-        granularity=found.granularity,
+        dtype=rounded.dtype,
+        granularity=rounded.granularity,
         elements=sums.elements,
         sqnr=sqnr_db(sums.signal, sums.noise),
         step_rmse=math.sqrt(sums.steps / sums.elements) if sums.elements else 0.0,
