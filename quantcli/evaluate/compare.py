@@ -34,9 +34,13 @@ from quantcli.progress import Progress, SilentProgress
 from quantcli.report.schema import DataFacts, Latency, Report, StructureComparison, Verdict, WeightComparison
 from quantcli.runtime.bench import check_repeats, compare_latency
 from quantcli.runtime.session import Session, SessionSettings, runtime_version
+from quantcli.runtime.trial_run import refuse_crash
 
 UNROUNDED_DB = 5.0
 """A weight below this SQNR was changed by more than rounding (4-bit per-tensor rounding stays above it)."""
+
+
+_HALF = frozenset({"float16", "bfloat16"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +207,8 @@ def _with_runs(
     progress: Progress,
 ) -> Report:
     """The report with everything that comes from running the models."""
-    sessions = (_open(paths[0], threads), _open(paths[1], threads))
+    half = any(item.dtype in _HALF for item in report.structure.quantized.initializers)
+    sessions = (_open(paths[0], threads), _open(paths[1], threads, half=half))
     matched = match_outputs(sessions[0].outputs, sessions[1].outputs)
     each(gates, lambda gate: require_outputs([gate], [name for name, _ in matched.pairs]))
     found = compare_outputs(
@@ -234,9 +239,11 @@ def _ignored_labels(found: OutputComparison) -> tuple[str, ...]:
     return (f"{found.accuracy.ignored} labels are below zero, which means 'no label', and count nowhere",)
 
 
-def _open(path: Path, threads: int) -> Session:
-    """A session whose failure says which of the two models it was."""
+def _open(path: Path, threads: int, *, half: bool = False) -> Session:
+    """A session whose failure says which of the two models it was; one of half precision may crash."""
     try:
+        if half:
+            refuse_crash(path)
         return Session(path, SessionSettings(threads=threads))
     except RuntimeFailure as error:
         raise RuntimeFailure(error.code, f"'{path.name}': {error.message}", hint=error.hint) from error

@@ -119,6 +119,12 @@ class OnnxModel:
         self.ir.metadata_props.clear()
         self.ir.metadata_props.update(replacement)
 
+    @property
+    def has_half(self) -> bool:
+        """Whether a constant, an input or a value whose type is known is float16 or bfloat16."""
+        half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+        return any(value.dtype in half for graph in self._graphs() for value in graph_values(graph))
+
     def _graphs(self) -> Iterator[ir.Graph]:
         yield from nested_graphs(self.ir.graph)
         for function in self.ir.functions.values():

@@ -20,6 +20,7 @@ from quantcli.graph.read_view import load_named
 from quantcli.graph.weightless import without_weights
 from quantcli.runtime.in_parts import InParts
 from quantcli.runtime.session import Session, SessionSettings
+from quantcli.runtime.trial_run import refuse_crash
 
 LARGE_MODEL_BYTES = 1_000_000_000
 """Files beyond this are checked without their weights, and run part by part."""
@@ -60,7 +61,7 @@ def stated_inputs(model: OnnxModel, path: Path, *, threads: int) -> tuple[tuple[
         threads: Intra-op threads.
 
     Raises:
-        RuntimeFailure: R101, onnxruntime does not load it.
+        RuntimeFailure: R101, onnxruntime does not load it, or would end the process.
     """
     large = is_large(path)
     if large:
@@ -68,6 +69,8 @@ def stated_inputs(model: OnnxModel, path: Path, *, threads: int) -> tuple[tuple[
         session = Session(structure.model.to_bytes(), SessionSettings(threads=threads, optimization="disabled"))
         found = [spec for spec in session.inputs if spec.name not in structure.weights]
     else:
+        if model.has_half:
+            refuse_crash(path)
         found = list(Session(path, SessionSettings(threads=threads)).inputs)
     notes = (_CHECKED.format(size=model_size(path) / 1e9),) if large else ()
     return tuple(InputSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape) for spec in found), notes

@@ -20,11 +20,28 @@ from typing import Any
 
 import numpy as np
 
-from quantcli.errors import QuantcliError
+from quantcli.errors import QuantcliError, RuntimeFailure
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 _TIMEOUT_S = 3600.0
+
+_CRASH = "onnxruntime ended the process by"
+
+
+def refuse_crash(model: Path) -> None:
+    """Make sure that loading ``model`` does not end this process.
+
+    Raises:
+        RuntimeFailure: R101, it ends a child's. Whatever else goes wrong is found out where the model is loaded.
+    """
+    failure = trial_run(model, None)
+    if failure.startswith(_CRASH):
+        raise RuntimeFailure(
+            "R101",
+            f"{failure} that loads the model",
+            hint="onnxruntime crashes on some models in float16: convert the float32 model that it was made of",
+        )
 
 
 def trial_run(model: Path, feed: Mapping[str, np.ndarray] | None, *, threads: int = 1) -> str:
@@ -64,7 +81,7 @@ def _ask(request: Mapping[str, Any]) -> str:
     if done.returncode < 0:
         number = -done.returncode
         name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        return f"onnxruntime ended the process by {name}"
+        return f"{_CRASH} {name}"
     try:
         return str(json.loads(done.stdout)["error"])
     except (ValueError, LookupError):

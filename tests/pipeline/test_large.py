@@ -140,3 +140,15 @@ def test_external_data_of_the_source_is_never_overwritten_whatever_its_name(path
     assert caught.value.code == "O102"
     assert data.read_bytes() == before
     assert name.exists()
+
+
+@pytest.mark.parametrize(("dtype", "tried"), [("float", 0), ("float16", 1), ("bfloat16", 1)])
+def test_models_in_half_precision_are_first_loaded_in_a_process_of_their_own(
+    dtype: str, tried: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f'<ir_version: 10, opset_import: ["" : 21]> net ({dtype}[2] x) => ({dtype}[2] y) {{ y = Identity(x) }}'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    asked: list[Path] = []
+    monkeypatch.setattr(large, "refuse_crash", asked.append)
+    large.stated_inputs(load_model(tmp_path / "m.onnx"), tmp_path / "m.onnx", threads=1)
+    assert asked == [tmp_path / "m.onnx"] * tried

@@ -10,8 +10,9 @@ import onnx
 import onnx.parser
 import pytest
 
+from quantcli.errors import RuntimeFailure
 from quantcli.runtime import trial_run as module
-from quantcli.runtime.trial_run import trial_run
+from quantcli.runtime.trial_run import refuse_crash, trial_run
 
 TEXT = '<ir_version: 8, opset_import: ["" : 17]> g (float[n,2] x, int64[2] s) => (y) { y = Reshape (x, s) }'
 
@@ -39,3 +40,11 @@ def test_a_crash_is_a_failure(model: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(module.subprocess, "run", crashed)
     assert trial_run(model, None) == "onnxruntime ended the process by SIGSEGV"
+
+
+def test_a_model_that_ends_a_process_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_crash(model)
+    crashed = subprocess.CompletedProcess([], -11, "", "")
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: crashed)
+    with pytest.raises(RuntimeFailure, match="ended the process by SIGSEGV that loads the model"):
+        refuse_crash(model)
