@@ -207,7 +207,8 @@ def _with_runs(
     progress: Progress,
 ) -> Report:
     """The report with everything that comes from running the models."""
-    half = any(item.dtype in _HALF for item in report.structure.quantized.initializers)
+    facts = report.structure.quantized.initializers if report.structure is not None else ()
+    half = any(item.dtype in _HALF for item in facts)
     sessions = (_open(paths[0], threads), _open(paths[1], threads, half=half))
     matched = match_outputs(sessions[0].outputs, sessions[1].outputs)
     each(gates, lambda gate: require_outputs([gate], [name for name, _ in matched.pairs]))

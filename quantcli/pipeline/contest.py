@@ -60,7 +60,7 @@ _SHAPING = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Dataset:
+class SampleSet:
     """Samples in memory, as a dataset."""
 
     name: str
@@ -71,6 +71,7 @@ class _Dataset:
 
     @property
     def length(self) -> int:
+        """Number of samples."""
         return len(self.samples)
 
     def __len__(self) -> int:
@@ -145,7 +146,7 @@ def _tried(
         return _Choice(alpha=effort.alphas[0])
     trial = replace(request, calibration=None, format="qdq")
     small = replace(effort, samples=TRIAL_SAMPLES, rows=TRIAL_ROWS)
-    dataset = _Dataset(name="", samples=teachers, synthetic=bench.statistics.synthetic)
+    dataset = SampleSet(name="", samples=teachers, synthetic=bench.statistics.synthetic)
     quiet = SilentProgress()
     start = replace(
         bench,
@@ -163,19 +164,20 @@ def _tried(
         progress.advance()
         for alpha in others:
             found = judge(_made(start, trial, alpha, small, method, quiet).model)
-            if _clearly(*found.gain_over(reached), least=CLEARLY_BETTER_DB):
+            if clearly(*found.gain_over(reached), least=CLEARLY_BETTER_DB):
                 best, reached = alpha, found
             progress.advance()
         nearest = judge(_made(replace(start, samples=()), trial, 0.0, small, method, quiet).model)
         progress.advance()
     finally:
         progress.finish()
-    if _clearly(*nearest.gain_over(reached), least=NEAREST_DB):
+    if clearly(*nearest.gain_over(reached), least=NEAREST_DB):
         return _Choice(alpha=0.0, nearest=True, sqnr=nearest.sqnr)
     return _Choice(alpha=best, sqnr=reached.sqnr)
 
 
-def _clearly(gain: float, error: float, *, least: float) -> bool:
+def clearly(gain: float, error: float, *, least: float) -> bool:
+    """Whether a gain is beyond ``least`` and beyond its own standard error, both in dB."""
     return gain > max(least, SURE * error)
 
 

@@ -9,8 +9,8 @@ together: 15.4 dB as it is, 7.2 dB balanced and rounded to nearest, 20.1 dB bala
 fitted to the tokens alone are worse there, and no better on the tokens: 15.5 and 24.2 dB.)
 
 So every way is carried out and run on samples held out of the fitting. One that makes any output worse than the
-model without samples is out of the question, padding included; of the others the one with the best worst output
-wins, judged by what counts (``--mask``).
+model without samples is out of the question, padding included, and so is one that makes the worst output no better
+for sure; of the others the one with the best worst output wins, judged by what counts (``--mask``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 
 from quantcli.algorithms.effort import Effort
 from quantcli.graph.model import OnnxModel
+from quantcli.pipeline.contest import clearly
 from quantcli.pipeline.trial_fidelity import TrialFidelity
 from quantcli.progress import Progress
 
@@ -30,6 +31,9 @@ WORSE_DB = 0.1
 
 BETTER_DB = 0.1
 """What another way must gain to take the place of one that is tried before it."""
+
+CLEARLY_BETTER_DB = 0.3
+"""What any way must gain over ``AS_WITHOUT``, and ``SURE`` standard errors at that: the samples may flatter it."""
 
 SETTLED_DB = 3.0
 """A balanced and fitted way that gains so much over ``AS_WITHOUT`` needs no comparison with half of it."""
@@ -87,6 +91,10 @@ class Judged:
         """Difference of the worst outputs in dB."""
         return self.counting.gain_over(other.counting)[0]
 
+    def clearly_better(self, other: Judged) -> bool:
+        """Whether the worst output is better for sure."""
+        return clearly(*self.counting.gain_over(other.counting), least=CLEARLY_BETTER_DB)
+
 
 def best_way(
     tried: Sequence[Way],
@@ -114,9 +122,9 @@ def best_way(
                 continue
             found = _judged(way, model_of, judge)
             progress.advance()
-            if found is None or found.worse_somewhere(limit):
+            if found is None or found.worse_somewhere(limit) or not found.clearly_better(limit):
                 continue
-            if found.gain_over(reached) > (BETTER_DB if best != AS_WITHOUT else 0.0):
+            if best == AS_WITHOUT or found.gain_over(reached) > BETTER_DB:
                 best, reached = way, found
     finally:
         progress.finish()

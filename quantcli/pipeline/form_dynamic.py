@@ -8,22 +8,19 @@ as far as no output becomes worse by it (``dynamic_contest``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from quantcli.algorithms.effort import EFFORTS, Effort
-from quantcli.algorithms.equalization import ChannelExtremes, EqualizationOptions, equalize
-from quantcli.algorithms.equalized_model import apply_equalization
 from quantcli.calibration.statistics import CalibrationStatistics
-from quantcli.data.base import Sample
+from quantcli.data.base import Dataset, Sample
 from quantcli.errors import ConfigError, ModelError, UnsupportedModelError, UsageError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
-from quantcli.graph.shapes import forget_types, infer_shapes
+from quantcli.graph.shapes import forget_types
 from quantcli.pipeline.calibrate import collect_statistics
-from quantcli.pipeline.contest import FEWEST_JUDGES, Judge, apart, judged_values
+from quantcli.pipeline.contest import FEWEST_JUDGES, Judge, SampleSet, apart, judged_values
+from quantcli.pipeline.dynamic_channels import balanced
 from quantcli.pipeline.dynamic_contest import AS_WITHOUT, Judged, Way, best_way, told, ways
 from quantcli.pipeline.forms import Maker, Outcome
 from quantcli.pipeline.refine import refine
@@ -31,9 +28,9 @@ from quantcli.pipeline.samples import open_samples
 from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize
 from quantcli.pipeline.trial_feed import trial_feed
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
-from quantcli.pipeline.workbench import SampleKeeper, mask_of, usable_statistics
+from quantcli.pipeline.workbench import SampleKeeper, mask_of
 from quantcli.progress import Progress, SilentProgress
-from quantcli.quantize.body_plans import layers_in_bodies, main_part
+from quantcli.quantize.body_plans import layers_in_bodies
 from quantcli.quantize.emit_dynamic import DynamicEmitter
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.plan_dynamic import LSTM_OFFERED, make_dynamic_plan
@@ -245,9 +242,13 @@ class _Bench:
 
     def outcome(self) -> Outcome:
         """The model."""
-        statistics = self._statistics = self._observed(self._first)
+        statistics = self._statistics = self._observed()
         teachers, judges = apart(self._kept.samples)
         self._teachers = tuple(teachers)
+        if statistics is not None and judges and statistics.samples == len(self._kept.samples):
+            # Extremes of few samples fit these better than others, so those that judge have no say in them.
+            alone = SampleSet(name="", samples=teachers, synthetic=statistics.synthetic)
+            self._statistics = self._collected(alone)
         if self._saved is None:
             way, notes = self._best(judges)
         else:
@@ -298,7 +299,7 @@ class _Bench:
         if way in self._carried:
             return self._carried[way]
         request, saved = self._request, self._saved
-        source, scaled = self._balanced(way.alpha)
+        source, scaled = balanced(self._source, self._first, self._statistics, way.alpha)
         plan = _plan_of(request, saved, source)
         if saved is None:
             plan = replace(plan, equalization=way.alpha if scaled else 0.0, nearest=not way.fitted)
@@ -319,19 +320,28 @@ class _Bench:
             recipe = replace(recipe, target=saved.target, include=tuple(map(node_selector, meant)))
         return make_dynamic_plan(view, recipe)
 
-    def _observed(self, plan: Plan) -> CalibrationStatistics | None:
+    def _observed(self) -> CalibrationStatistics | None:
         """Statistics of the activations that are rounded, while samples are kept; None without activations."""
-        if not plan.tensors:
+        if not self._first.tensors:
             return None
         dataset = open_samples(self._request.data, self._source.inputs, self._source.path)
+        return self._collected(dataset, self._progress, self._kept.watch)
+
+    def _collected(
+        self,
+        dataset: Dataset,
+        progress: Progress | None = None,
+        watch: Callable[[Iterable[Sample]], Iterator[Sample]] = iter,
+    ) -> CalibrationStatistics:
+        first = self._first
         return collect_statistics(
             self._source,
             dataset,
             self._request.run,
-            plan.target,
-            self._progress,
-            watch=self._kept.watch,
-            tensors=tuple(plan.tensors),
+            first.target,
+            progress or SilentProgress(),
+            watch=watch,
+            tensors=tuple(first.tensors),
         ).statistics
 
     def _rounded(
@@ -362,28 +372,6 @@ class _Bench:
         # What is tied to a table stays as it is, so that it is stored once.
         kept = {node: nearest.layers[node] for node in tied_layers(plan, source.whole)}
         return replace(refined.solution, layers={**refined.solution.layers, **kept}), told
-
-    def _balanced(self, alpha: float) -> tuple[FloatModel, int]:
-        """The graph with balanced channels, and their number; not in front of what a table is stored with."""
-        source, plan = self._source, self._first
-        if self._statistics is None or not alpha:
-            return source, 0
-        tied = tied_layers(plan, source.whole)
-        left = {layer.input for layer in plan.layers if layer.node in tied}
-        plan = replace(plan, tensors={name: spec for name, spec in plan.tensors.items() if name not in left})
-        extremes = {
-            name: ChannelExtremes(
-                low=stats.channel_minimum.astype(np.float64), high=stats.channel_maximum.astype(np.float64)
-            )
-            for name, stats in usable_statistics(self._statistics).items()
-            if stats.channel_minimum is not None and stats.channel_maximum is not None
-        }
-        found = equalize(source.view, extremes, main_part(plan, source.view), EqualizationOptions(alpha=alpha))
-        if not found:
-            return source, 0
-        model = apply_equalization(source.prepared, found)
-        infer_shapes(model)
-        return source.with_graph(model), found.summary.scaled + found.summary.smoothed
 
 
 DYNAMIC = Maker(plan=plan_dynamic, make=make_dynamic)

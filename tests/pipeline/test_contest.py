@@ -98,7 +98,7 @@ def test_rounding_to_nearest_is_kept_where_nothing_is_better(folder, monkeypatch
             ones = np.ones((1, 8))
             self.found = [TrialFidelity(signal=ones, noise=ones * noise) for noise in (0.02, 0.02, 0.01)]
 
-    monkeypatch.setattr(contest, "_Judge", Worse)
+    monkeypatch.setattr(contest, "Judge", Worse)
     found = converted(folder, plan_out=folder / "plan.json")
     assert (found.rounding.samples, found.rounding.alpha) == (0, 0)
     assert any("rounded to nearest" in note for note in found.notes)

@@ -82,3 +82,13 @@ def test_a_nan_that_the_float_model_has_not_is_the_worst_fidelity() -> None:
 def test_a_model_without_float_outputs_is_exact() -> None:
     reference = [{"index": np.arange(3)}]
     assert trial_fidelity(Fixed(reference), [{}], reference).sqnr == math.inf
+
+
+def test_positions_that_do_not_count_are_left_out_of_outputs_with_their_layout() -> None:
+    mask = np.array([[True, True, False]])
+    reference = {"tokens": np.ones((1, 3, 2)), "whole": np.ones((1, 4))}
+    found = {"tokens": np.array([[[1.0, 1.0], [1.0, 1.5], [9.0, 9.0]]]), "whole": np.full((1, 4), 1.5)}
+    measured = trial_fidelity(Fixed([found]), [{}], [reference], [mask])
+    assert measured.signal.tolist() == [[4.0], [4.0]]
+    assert measured.noise.tolist() == [[0.25], [1.0]]
+    assert measured.outputs == pytest.approx([10 * math.log10(16), 10 * math.log10(4)])
