@@ -42,6 +42,7 @@ from quantcli.quantize.solve_dynamic import (
     solve_recurrent,
     tied_layers,
 )
+from quantcli.quantize.spared import spared_notes, with_spared
 
 DYNAMIC_OPSET = 11
 """First ai.onnx version with DynamicQuantizeLinear."""
@@ -172,6 +173,7 @@ def _outcome(
 ) -> Outcome:
     """The model written down, and a feed to try it on."""
     trial = trial_feed(source, request)
+    plan = with_spared(plan, source.whole, solution)
     try:
         model = _emitted(source, plan, solution)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -183,7 +185,7 @@ def _outcome(
         sample=trial.sample,
         facts=facts,
         provenance={"data_samples": "0"},
-        notes=(*trial.notes, *_offers(plan, source)),
+        notes=(*trial.notes, *spared_notes(plan), *_offers(plan, source)),
     )
 
 

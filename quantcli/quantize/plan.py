@@ -185,12 +185,14 @@ class RecurrentPlan:
         weight: Initializer W, float32 (directions, 4·hidden, inputs).
         recurrence: Initializer R, float32 (directions, 4·hidden, hidden).
         spec: Form of both; axis 1 stands for one scale per direction and row, None for one per direction.
+        pairs: As of ``LayerPlan``.
     """
 
     node: str
     weight: str
     recurrence: str
     spec: QuantSpec
+    pairs: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

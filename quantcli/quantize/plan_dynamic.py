@@ -32,6 +32,7 @@ from quantcli.quantize.plan import Action, LayerPlan, NodePlan, Plan, RecurrentP
 from quantcli.quantize.recipe import Recipe, select, select_tensors
 from quantcli.quantize.recurrent import SMALLEST_LSTM, find_lstm
 from quantcli.quantize.tables import find_table, read_in_float
+from quantcli.quantize.unsaturated import pair_order
 
 SMALLEST_WEIGHT = 4096
 """Values of a weight below which a product stays in float: with few rows it would be slower, and 12 kB are saved
@@ -137,7 +138,13 @@ class _DynamicPlanner:
             return Reason(
                 code="F201", sentence=f"LSTM: no integer form in standard ONNX (target {self.target.name})"
             )
-        found = find_lstm(self.view, node, self.recipe.weight_dtype, per_channel=self.recipe.per_channel)
+        found = find_lstm(
+            self.view,
+            node,
+            self.recipe.weight_dtype,
+            per_channel=self.recipe.per_channel,
+            saturates=self.target.saturates,
+        )
         if isinstance(found, Reason):
             return found
         values = self._size(found.weight) + self._size(found.recurrence)
@@ -196,6 +203,7 @@ class _DynamicPlanner:
             bias=kernel.bias,
             bias_node=kernel.bias_node.name if kernel.bias_node is not None else "",
             output=kernel.raw_output,
+            pairs=pair_order(self.view, kernel.node) if self.target.saturates else "",
         )
 
     # Results ----------------------------------------------------------------------------------------

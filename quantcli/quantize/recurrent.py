@@ -26,10 +26,13 @@ import numpy as np
 
 from quantcli.core.affine import params_from_range, quantize
 from quantcli.core.dtypes import QType
-from quantcli.core.spec import QuantParams, QuantSpec
+from quantcli.core.saturation import ROWS
+from quantcli.core.spec import QuantSpec
 from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
 from quantcli.quantize.plan import RecurrentPlan
+from quantcli.quantize.unsaturated import keep_apart
+from quantcli.quantize.weights import weight_range
 
 SMALLEST_LSTM = 32768
 """Weights of an LSTM, over all directions, below which it stays in float: integers would be no faster."""
@@ -38,8 +41,10 @@ LSTM_INPUTS = 8
 """Inputs of LSTM: X, W, R, B, sequence_lens, initial_h, initial_c, P."""
 
 
-def find_lstm(view: GraphView, node: NodeInfo, dtype: QType, *, per_channel: bool) -> RecurrentPlan | Reason:
-    """How the LSTM ``node`` gets integer weights, or why it has none."""
+def find_lstm(
+    view: GraphView, node: NodeInfo, dtype: QType, *, per_channel: bool, saturates: bool = False
+) -> RecurrentPlan | Reason:
+    """How the LSTM ``node`` gets integer weights, or why it has none; ``saturates`` as of ``Target``."""
     weight, recurrence = node.input(1), node.input(2)
     for name in (weight, recurrence):
         if not view.is_constant(name):
@@ -51,15 +56,17 @@ def find_lstm(view: GraphView, node: NodeInfo, dtype: QType, *, per_channel: boo
     if node.attributes.get("layout", 0):
         return Reason(code="F303", sentence="LSTM with the batch as first axis (layout 1)")
     spec = QuantSpec(dtype=dtype, symmetric=True, axis=1 if per_channel else None, narrow=True)
-    return RecurrentPlan(node=node.name, weight=weight, recurrence=recurrence, spec=spec)
+    pairs = ROWS if saturates else ""  # as the weights stand in LSTM of ai.onnx
+    return RecurrentPlan(node=node.name, weight=weight, recurrence=recurrence, spec=spec, pairs=pairs)
 
 
-def quantize_gates(weight: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, np.ndarray]:
+def quantize_gates(weight: np.ndarray, spec: QuantSpec, pairs: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Integers and scales of one weight of an LSTM, in the form that the operator takes.
 
     Args:
         weight: float32 (directions, 4·hidden, inputs), finite.
         spec: int8, symmetric; axis 1 for one scale per direction and row.
+        pairs: As of ``LayerRules``: no pair of the integers may saturate.
 
     Returns:
         Integers, int8 (directions, inputs, 4·hidden), and scales, float32 (directions, 4·hidden) or (directions).
@@ -69,11 +76,11 @@ def quantize_gates(weight: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, np.
     """
     if not np.isfinite(weight).all():
         raise ValueError("a weight is not finite")
-    rows = weight if spec.axis is not None else weight.reshape(len(weight), 1, -1)
-    matrix = rows.reshape(-1, rows.shape[-1])
-    flat = QuantSpec(dtype=spec.dtype, symmetric=True, axis=0, narrow=spec.narrow)
-    bound = np.abs(matrix).max(axis=1, initial=0.0)
-    params: QuantParams = params_from_range(-bound, bound, flat)
-    integers = quantize(matrix, params).reshape(weight.shape)
-    scale = params.scale.reshape(rows.shape[:2] if spec.axis is not None else (-1,))
-    return np.ascontiguousarray(integers.transpose(0, 2, 1)), scale
+    rows = QuantSpec(dtype=spec.dtype, symmetric=True, axis=None if spec.axis is None else 0, narrow=spec.narrow)
+    integers, scales = [], []
+    for matrix in weight:
+        bound = weight_range(matrix, rows)
+        params = keep_apart(matrix, params_from_range(-bound, bound, rows), pairs)
+        integers.append(quantize(matrix, params).T)
+        scales.append(params.scale)
+    return np.ascontiguousarray(np.stack(integers)), np.stack(scales)

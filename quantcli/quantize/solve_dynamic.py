@@ -18,6 +18,7 @@ from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.recurrent import quantize_gates
 from quantcli.quantize.solve import Solution, solve_tables
+from quantcli.quantize.unsaturated import keep_apart
 from quantcli.quantize.weights import QuantizedLayer, weight_range
 
 
@@ -49,7 +50,7 @@ def solve_dynamic(plan: Plan, view: GraphView) -> Solution:
         values = view.constant(layer.weight)
         _require_finite(values, layer.weight, layer.node)
         bound = weight_range(values, layer.weight_spec)
-        params = params_from_range(-bound, bound, layer.weight_spec)
+        params = keep_apart(values, params_from_range(-bound, bound, layer.weight_spec), layer.pairs)
         layers[layer.node] = QuantizedLayer(weight=quantize(values, params), weight_params=params)
     return Solution(tensors={}, layers=layers, constants={}, tables=solve_tables(plan, view), dropped=(), kept=())
 
@@ -113,7 +114,7 @@ def solve_recurrent(plan: Plan, view: GraphView) -> dict[str, QuantizedGates]:
         for name in (item.weight, item.recurrence):
             values = view.constant(name)
             _require_finite(values, name, item.node)
-            rounded.append(quantize_gates(values, item.spec))
+            rounded.append(quantize_gates(values, item.spec, item.pairs))
         (weight, weight_scale), (recurrence, recurrence_scale) = rounded
         found[item.node] = QuantizedGates(
             weight=weight, weight_scale=weight_scale, recurrence=recurrence, recurrence_scale=recurrence_scale

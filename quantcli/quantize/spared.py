@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from quantcli.core.affine import params_from_range
 from quantcli.graph.view import GraphView
 from quantcli.quantize.plan import LayerPlan, Plan
 from quantcli.quantize.solve import Solution, layer_rules
 from quantcli.quantize.unsaturated import describe_spared
-from quantcli.quantize.weights import weight_params
+from quantcli.quantize.weights import weight_params, weight_range
 
 
 def with_spared(plan: Plan, view: GraphView, solution: Solution) -> Plan:
@@ -24,9 +25,13 @@ def _noted(layer: LayerPlan, view: GraphView, solution: Solution) -> LayerPlan:
     if not layer.pairs:
         return layer
     weight = view.constant(layer.weight)
-    bias = np.asarray(view.constant(layer.bias)).reshape(-1) if layer.bias else None
-    rules = replace(layer_rules(layer), pairs="")
-    plain, _ = weight_params(weight, bias, solution.tensors[layer.input], layer.weight_spec, rules)
+    given = solution.tensors.get(layer.input)
+    if given is None:  # the dynamic form, whose biases stay in float
+        bound = weight_range(weight, layer.weight_spec)
+        plain = params_from_range(-bound, bound, layer.weight_spec)
+    else:
+        bias = np.asarray(view.constant(layer.bias)).reshape(-1) if layer.bias else None
+        plain, _ = weight_params(weight, bias, given, layer.weight_spec, replace(layer_rules(layer), pairs=""))
     found = solution.layers[layer.node].weight_params
     return replace(layer, note=describe_spared(weight, found, plain, layer.pairs))
 

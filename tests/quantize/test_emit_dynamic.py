@@ -10,6 +10,8 @@ from small_graphs import graph
 
 from quantcli.core.affine import dequantize
 from quantcli.errors import ModelError
+from quantcli.evaluate.integer_layers import integer_layers
+from quantcli.evaluate.saturation import prove_saturation
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.quantize import plan_dynamic
@@ -18,6 +20,7 @@ from quantcli.quantize.plan_dynamic import make_dynamic_plan
 from quantcli.quantize.recipe import Recipe
 from quantcli.quantize.recurrent import quantize_gates
 from quantcli.quantize.solve_dynamic import fake_quantize_dynamically, solve_dynamic, solve_recurrent
+from quantcli.quantize.spared import spared_notes, with_spared
 from quantcli.runtime.kernels import kernel_report, optimized_view
 from quantcli.runtime.session import Session, SessionSettings
 
@@ -240,3 +243,27 @@ def test_the_table_and_the_layer_that_read_one_constant_have_integers_each() -> 
     columns = dequantize(solution.layers["n1"].weight, solution.layers["n1"].weight_params)
     seen = run(quantized, {"i": i})["y"]
     assert np.allclose(seen, fake_quantize_dynamically(rows[i]) @ columns, rtol=1e-4, atol=1e-4)
+
+
+def saturating(model: OnnxModel, **options: object) -> tuple[str, ...]:
+    """Nodes of the dynamic form with products that saturate on CPUs without VNNI for some activations."""
+    return tuple(risk.node for risk in prove_saturation(integer_layers(emitted(model, **options).view())).risks)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_no_product_and_no_lstm_saturates_on_cpus_without_vnni(per_channel) -> None:
+    weight = RNG.normal(0, 1, (SIDE, SIDE)).astype(np.float32)
+    product = graph("g (float[N,64] x) => (float[N,64] y) { y = MatMul(x, w) }", w=weight)
+    for model in (product, lstm("bidirectional", True)[0]):
+        options = {"dynamic_lstm": True, "per_channel": per_channel}
+        assert saturating(model, **options)
+        assert not saturating(model, target="cpu-avx2", **options)
+
+
+def test_the_plan_says_which_products_have_wider_scales() -> None:
+    weight = RNG.normal(0, 1, (SIDE, SIDE)).astype(np.float32)
+    view = graph("g (float[N,64] x) => (float[N,64] y) { y = MatMul(x, w) }", w=weight).view()
+    plan = make_dynamic_plan(view, Recipe(target="cpu-avx2"))
+    noted = with_spared(plan, view, solve_dynamic(plan, view))
+    assert "scales are wider" in noted.layers[0].note
+    assert "0 of 1 layers keep 8 bits" in spared_notes(noted)[0]
