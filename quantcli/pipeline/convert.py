@@ -36,9 +36,8 @@ from quantcli.quantize.form import Form
 from quantcli.quantize.legality import check_scheme
 from quantcli.quantize.plan import Plan, plan_from_json
 from quantcli.quantize.planner import make_plan
-from quantcli.quantize.recipe import Recipe
 from quantcli.quantize.solve import Solution
-from quantcli.quantize.widths import fuses, opset_need, opset_need_of, possible_recipe, spoken
+from quantcli.quantize.widths import opset_need, opset_need_of, possible_recipe
 from quantcli.runtime.kernel_report import KernelReport
 
 QUICK_SAMPLES = 8
@@ -190,21 +189,10 @@ def _require_ranges(request: ConvertRequest) -> None:
         )
 
 
-def _has_operators(recipe: Recipe) -> bool:
-    """Whether there are QLinear operators for the types of a recipe."""
-    return recipe.activation_dtype.bits == 8 and fuses(recipe.activation_dtype, recipe.weight_dtype)
-
-
 def _check_request(request: ConvertRequest, output: Path) -> None:
     """Everything that can be refused before any work."""
     if request.format not in EMITTERS:
         raise UsageError("U202", f"there is no format '{request.format}'", hint="formats: qdq, qoperator")
-    if request.format == "qoperator" and not _has_operators(request.recipe):
-        raise UsageError(
-            "U105",
-            f"operators on integers have 8 bits (weights 4 or 2 as well), not {spoken(request.recipe)}",
-            hint="leave --format qoperator out",
-        )
     check_scheme(scheme_of(request))
     check_report_forms(request.reports)
     if request.dry_run and (request.output is not None or request.reports or request.calibration is not None):

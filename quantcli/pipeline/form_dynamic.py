@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from quantcli.algorithms.effort import EFFORTS, Effort
 from quantcli.calibration.statistics import CalibrationStatistics
 from quantcli.data.base import Dataset, Sample
-from quantcli.errors import ConfigError, ModelError, UnsupportedModelError, UsageError
+from quantcli.errors import ConfigError, ModelError, UnsupportedModelError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.shapes import forget_types
@@ -52,7 +52,6 @@ def plan_dynamic(request: ConvertRequest) -> tuple[FloatModel, Plan]:
     """The prepared model and its plan, for a dry run.
 
     Raises:
-        UsageError: U102, the form has no such widths.
         ConfigError: A selector is wrong.
         ModelError: The model is unreadable, or its opset cannot be raised.
     """
@@ -64,7 +63,6 @@ def make_dynamic(request: ConvertRequest, saved: Plan | None, progress: Progress
     """Make a model of the dynamic form, by a plan from a file or by one that is made here.
 
     Raises:
-        UsageError: U102 or U105, the form has no such widths, or an option has no effect.
         ConfigError: A selector is wrong; C103 or C104, the plan is not of this model.
         ModelError: The model is unreadable, has weights that are not finite (M301), or nothing in it can be
             quantized (M304).
@@ -82,19 +80,6 @@ def make_dynamic(request: ConvertRequest, saved: Plan | None, progress: Progress
 def _load(request: ConvertRequest, saved: Plan | None) -> FloatModel:
     """The prepared model, in an opset with DynamicQuantizeLinear."""
     recipe = request.recipe
-    if saved is None and (recipe.weight_dtype.name, recipe.activation_dtype.name) != ("int8", "uint8"):
-        raise UsageError(
-            "U102",
-            "the dynamic form has weights of 8 bits and activations of 8 bits only: DynamicQuantizeLinear gives "
-            "uint8",
-            hint="leave --bits, --weight-bits and --activation-bits out, or --dynamic",
-        )
-    if request.calibration is not None:
-        raise UsageError(
-            "U105",
-            "--calibration has no effect in the dynamic form, whose ranges are found while the model runs",
-            hint="leave it out; samples to round weights against are given with --data",
-        )
     if request.opset is not None and request.opset < DYNAMIC_OPSET:
         raise ModelError(
             "M303",

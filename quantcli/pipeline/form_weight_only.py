@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from quantcli.algorithms.effort import EFFORTS
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.data.overlap import SampleDigests
-from quantcli.errors import ConfigError, ModelError, UsageError
+from quantcli.errors import ConfigError, ModelError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.shapes import forget_types
@@ -26,7 +26,6 @@ from quantcli.quantize.emit_weight_only import WeightOnlyEmitter
 from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.plan_weight_only import make_weight_only_plan
 from quantcli.quantize.solve_weight_only import StoredWeight, solve_weight_only
-from quantcli.quantize.weight_forms import SMALLEST_BLOCK
 
 PLAIN = Choices(silu="integer", residual_norm="add")
 """Preparation that writes nothing for the sake of integer kernels."""
@@ -44,11 +43,9 @@ def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tupl
     """The source, prepared at the opset that the plan needs, and the plan.
 
     Raises:
-        UsageError: U102 or U105, an option makes no sense.
         ConfigError: C104, a saved plan is of another model.
         ModelError: M303, an opset is asked for that is too low; M304, there is nothing to quantize.
     """
-    _check(request)
     lowest = 0
     while True:
         source = load_float_model(
@@ -114,39 +111,6 @@ def make_weight_only(request: ConvertRequest, saved: Plan | None, progress: Prog
         provenance=made.provenance,
         notes=(*trial.notes, *made.notes, *_kernel_notes(plan, request.format)),
     )
-
-
-def _check(request: ConvertRequest) -> None:
-    """Refuse what the form does not have, before any work.
-
-    Raises:
-        UsageError: U102 or U105.
-    """
-    recipe = request.recipe
-    if recipe.block and recipe.block < SMALLEST_BLOCK:
-        raise UsageError(
-            "U102",
-            f"blocks of {recipe.block} values are not available: their scales take as much as they save",
-            hint=f"--granularity block:{SMALLEST_BLOCK} or more; powers of two run as integer kernels",
-        )
-    if "int" not in recipe.weight_dtype.name:
-        raise UsageError(
-            "U102",
-            f"--weight-only stores integers, and {recipe.weight_dtype.name} is none",
-            hint="--bits 16, 8, 4 or 2",
-        )
-    if request.calibration is not None:
-        raise UsageError(
-            "U105",
-            "--calibration has no effect with --weight-only: it has ranges of activations, which stay float",
-            hint="leave it out; --data rounds weights against samples",
-        )
-    if recipe.accuracy_level != DEFAULT_LEVEL and request.format != "qoperator":
-        raise UsageError(
-            "U105",
-            "--accuracy-level is an attribute of MatMulNBits, which --format qdq does not write",
-            hint="add --format qoperator",
-        )
 
 
 def _kernel_notes(plan: Plan, form: str) -> tuple[str, ...]:

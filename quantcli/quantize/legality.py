@@ -96,6 +96,18 @@ CONTRADICTIONS: tuple[Refusal, ...] = (
     ),
     Refusal(
         "U102",
+        lambda s: s.form is Form.DYNAMIC and s.signed is True,
+        lambda _: "--dynamic has unsigned activations, which is what DynamicQuantizeLinear gives",
+        "give the recipe the activation_dtype uint8",
+    ),
+    Refusal(
+        "U105",
+        lambda s: s.form is Form.DYNAMIC and s.weight_symmetric is False,
+        lambda _: "--dynamic has symmetric weights: kernels that round activations have no zero points of weights",
+        "leave --weight-asymmetric out",
+    ),
+    Refusal(
+        "U102",
         lambda s: s.form is Form.STATIC and not s.narrow and (s.weight_bits or 8) not in s.row.weight_widths,
         lambda s: (
             f"target '{s.target}' takes weights of {_listed(s.row.weight_widths)} bits, not {s.weight_bits or 8}"

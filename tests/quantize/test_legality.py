@@ -39,6 +39,8 @@ REFUSED = [
     ({**FP16, "activation_bits": 16}, "--bits fp16 is the type of weights and activations"),
     ({**DYNAMIC, "weight_bits": 4}, "--dynamic multiplies 8-bit integers"),
     ({**DYNAMIC, "activation_bits": 16}, "--dynamic has 8-bit activations"),
+    ({**DYNAMIC, "signed": True}, "--dynamic has unsigned activations"),
+    ({**DYNAMIC, "weight_symmetric": False}, "--dynamic has symmetric weights"),
     ({"target": "tensorrt", "weight_bits": 4}, "target 'tensorrt' takes weights of 8 bits, not 4"),
     ({"target": "qnn", "activation_bits": 4}, "target 'qnn' takes activations of 16 and 8 bits, not 4"),
     ({"target": "tensorrt", **WEIGHT_ONLY}, "target 'tensorrt' takes weights of 4 bits alone, not 8"),
