@@ -108,6 +108,10 @@ QNN = Target(
             "every operator has Q/DQ around it, also Softmax, LayerNormalization and those that make outputs of "
             "the graph, as get_qnn_qdq_config does it."
         ),
+        (
+            "residuals of transformers have outliers that 8 bits do not fit (MiniLM: -1 dB; 13 with 16-bit "
+            "activations, of 8-bit weights with one scale)."
+        ),
         "Sigmoid and Tanh with 16-bit results have the scales 2^-16 (zero point 0) and 2^-15 (zero point 32768).",
         "16-bit Q/DQ are of ai.onnx 21; --contrib-qdq writes those of com.microsoft and keeps the opset.",
         "shapes have to be fixed.",
@@ -132,6 +136,7 @@ OPENVINO = Target(
     ),
     wraps=frozenset({"Max", "Min", "ReduceMean"}),
     quantizes_tables=False,
+    float_residuals=True,
     float_bias=True,
     forms=("static", "weight-only", "float"),
     formats=("qdq",),
@@ -151,11 +156,15 @@ OPENVINO = Target(
             "Conv, MatMul, Gemm, sums, products, pools and means are quantized, as NNCF does it for CPUs; "
             "Sigmoid, Softmax and Tanh are not."
         ),
+        (
+            "sums in front of a LayerNormalization are not: NNCF leaves all sums of transformers out "
+            "(model_type=ModelType.TRANSFORMER), because of the outliers there."
+        ),
         "operands of a Concat share their parameters.",
         "biases stay in float.",
         ("on x86 CPUs without VNNI OpenVINO saturates, too: NNCF has its parameter overflow_fix for that."),
     ),
     source="OpenVINO documentation, 'Quantizing Models Post-training' and 'Model Optimization' "
     "(https://docs.openvino.ai/nightly/openvino-workflow/model-optimization.html); NNCF, "
-    "nncf/common/hardware/configs/cpu.json",
+    "nncf/common/hardware/configs/cpu.json and nncf/quantization/algorithms/min_max/onnx_backend.py",
 )  # fmt: skip

@@ -29,6 +29,8 @@ REASONS: dict[str, str] = {
     "values. Other tables are stored as int8, and only the rows that are looked up become floats.",
     "F209": "A choice of placement: the structure that the node belongs to is left in float, because the whole "
     "model was measured to be faster that way, or as fast and more accurate (--placement measured).",
+    "F214": "The sum in front of a normalization, in a transformer the residual: few of its channels are 100 "
+    "times as large as the others, and one scale for all leaves these no bits. It stays in float, as elsewhere.",
     "F221": "In the dynamic form only products with a constant weight (MatMul, Gemm, and LSTM on request) compute "
     "on integers, whose activations are rounded just before; everything else is float, as it was.",
     "F222": "In the dynamic form a convolution stays in float: onnxruntime does not fuse ConvInteger with what "

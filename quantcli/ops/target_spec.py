@@ -43,6 +43,7 @@ class Target:
         quantizes_tables: Whether rows of an int8 table may be looked up and scaled.
         one_residual: Whether of a sum behind a convolution only the other operand is quantized, because the sum
             is part of the convolution's kernel.
+        float_residuals: Whether sums in front of a normalization (of transformers) stay in float.
         float_outputs: Whether kernels of two activations may give float; elsewhere Q/DQ follow each of them.
         per_channel_ops: Operators with a scale per output channel of the weight; None for all that have channels.
         float_bias: Whether biases stay in float; elsewhere they are int32 with the scale s_x·s_w.
@@ -82,6 +83,7 @@ class Target:
     everything: bool = False
     quantizes_tables: bool = True
     one_residual: bool = False
+    float_residuals: bool = False
     float_outputs: bool = False
     per_channel_ops: frozenset[str] | None = None
     float_bias: bool = False

@@ -16,6 +16,7 @@ GENERIC = Target(
     guards_float=False,
     opset=10,
     measured=True,
+    float_residuals=True,
     facts=(
         "only operators of ai.onnx are emitted.",
         (
@@ -25,6 +26,10 @@ GENERIC = Target(
         (
             "weights of 4 bits are int4 behind a Cast to int8; a runtime that does not fold it computes it at "
             "every run."
+        ),
+        (
+            "a sum in front of a LayerNormalization stays in float, as the normalization does: outliers of "
+            "transformers leave its small channels no bits (MiniLM: 4.2 dB in integers, 23.8 in float)."
         ),
         "operators whose range is known by definition (Sigmoid, Softmax, Tanh) get fixed parameters.",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantcli.ops.targets import TARGETS
 from quantcli.pipeline.types import ConvertRequest
 from quantcli.quantize.form import Form
-from quantcli.quantize.plan import Plan
+from quantcli.quantize.plan import Action, Plan
 from quantcli.quantize.scheme import FP8, Scheme
 from quantcli.quantize.signed import sign_note
 
@@ -16,6 +16,7 @@ def scheme_of(request: ConvertRequest) -> Scheme:
     """The scheme of a request: everything in its recipe is said, nothing is typed."""
     recipe = request.recipe
     static = recipe.form is Form.STATIC
+    rounds = recipe.form in {Form.STATIC, Form.DYNAMIC}
     narrow = _FLOATS.get(recipe.float_type, "")
     if recipe.weight_dtype.name.startswith("float8"):
         narrow = FP8
@@ -24,7 +25,7 @@ def scheme_of(request: ConvertRequest) -> Scheme:
         form=recipe.form,
         narrow=narrow,
         weight_bits=None if narrow else recipe.weight_dtype.bits,
-        activation_bits=recipe.activation_dtype.bits if static and not narrow else None,
+        activation_bits=recipe.activation_dtype.bits if rounds and not narrow else None,
         signed=recipe.activation_dtype.signed,
         per_channel=recipe.per_channel,
         block=recipe.block,
@@ -45,9 +46,21 @@ def target_notes(plan: Plan) -> tuple[str, ...]:
     target = TARGETS[plan.target]
     if target.measured:
         return ()
-    signs = sign_note(plan)
+    signs = (*sign_note(plan), *_outlier_note(plan))
     if target.runtime:
         what = "rules from its documentation; not run here, and no kernels are reported"
         return (f"target {target.name}: {what}: {target.runtime} is not on this machine", *signs)
     kernels = "; kernels are counted as onnxruntime fuses them there" if target.session else ""
     return (f"target {target.name}: not measured on such a CPU{kernels}", *signs)
+
+
+def _outlier_note(plan: Plan) -> tuple[str, ...]:
+    """That 8 bits do not fit the residuals of transformers, where everything has to be integers."""
+    normalized = any(
+        node.op_type.endswith("LayerNormalization") and node.action is Action.QUANTIZE for node in plan.nodes
+    )
+    narrow = any(tensor.spec.dtype.bits <= 8 for tensor in plan.tensors.values())
+    if not (TARGETS[plan.target].everything and normalized and narrow):
+        return ()
+    told = "sums in front of a LayerNormalization have outliers in transformers, which 8 bits do not fit"
+    return (f"{told}: --activation-bits 16 --weight-bits 8 does, and so does --exclude of these sums",)

@@ -23,6 +23,7 @@ from quantcli.ops.table import BODY_OPS, lookup
 from quantcli.ops.targets import Target
 from quantcli.quantize.already import already_quantized
 from quantcli.quantize.choices import Choices
+from quantcli.quantize.normalized import is_normalized_sum
 from quantcli.quantize.plan import FusedActivation
 from quantcli.quantize.residual import convolution_of
 
@@ -172,6 +173,10 @@ def _refuse_by_form(view: GraphView, node: NodeInfo, row: OpSpec, target: Target
         return Reason(code="F303", sentence=f"{node.op_type} has bounds that are not constant")
     if target.one_residual and node.op == "Add" and convolution_of(view, node) is None:
         return Reason(code="F403", sentence="the sum does not stand behind a convolution that it could join")
+    if target.float_residuals and is_normalized_sum(view, node):
+        return Reason(
+            code="F214", sentence="Add in front of a normalization: outliers leave its small channels no bits"
+        )
     return None
 
 

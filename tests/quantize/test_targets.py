@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_graphs import Quantized, actions, graph, plan_of, quantize_graph, reason
 
-from quantcli.core.dtypes import INT8, INT32, UINT16
+from quantcli.core.dtypes import INT4, INT8, INT16, INT32, UINT4, UINT8, UINT16
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.view import NodeInfo
 from quantcli.ops.targets import TARGETS
 from quantcli.pipeline.legal import target_notes
 from quantcli.quantize.plan import Action, plan_from_json
+from quantcli.quantize.recipe import Recipe
+from quantcli.quantize.signed import loadable_signs
 
 RNG = np.random.default_rng(3)
 TENSORRT = {"target": "tensorrt", "activation_dtype": INT8, "symmetric": True}
@@ -209,3 +213,58 @@ def test_what_was_not_run_is_said(target):
         assert ("not run here" in notes) == bool(target.runtime)
     assert target.source
     assert target.facts
+
+
+# Sums in front of normalizations ------------------------------------------------------------------------
+
+WHOLE = "n = LayerNormalization <axis = -1> (s, scale)"
+IN_PARTS = """m = ReduceMean <axes = [-1]> (s)
+    c = Sub(s, m)
+    n = Mul(c, scale)"""
+
+
+def residual(norm: str) -> OnnxModel:
+    """Two products around a sum; node n2 is the sum."""
+    text = f"""g (float[1,6,16] x) => (float[1,6,16] y) {{
+        a = MatMul(x, w0)
+        b = MatMul(a, w1)
+        s = Add(a, b)
+        {norm}
+        y = MatMul(n, w2)
+    }}"""
+    arrays = {f"w{i}": RNG.normal(0, 0.3, (16, 16)) for i in range(3)} | {"scale": RNG.uniform(0.5, 2, 16)}
+    return graph(text, opset=17, **{name: value.astype(np.float32) for name, value in arrays.items()})
+
+
+@pytest.mark.parametrize("target", ["generic", "openvino"])
+@pytest.mark.parametrize("norm", [WHOLE, IN_PARTS])
+def test_a_sum_that_is_normalized_stays_in_float(target, norm):
+    assert reason(plan_of(residual(norm), target=target), "n2") == "F214"
+
+
+@pytest.mark.parametrize("norm", ["n = Relu(s)", "m = ReduceMean <axes = [-1]> (s)\nn = Add(s, m)"])
+def test_other_sums_are_quantized(norm):
+    assert actions(plan_of(residual(norm), target="generic"))["n2"] is Action.QUANTIZE
+
+
+def test_where_everything_is_quantized_so_are_sums_in_front_of_normalizations():
+    assert actions(plan_of(residual(WHOLE), target="qnn"))["n2"] is Action.QUANTIZE
+
+
+def test_channels_beside_outliers_survive_on_targets_with_float_residuals():
+    model = residual(WHOLE)
+    loud = {"x": TOKENS["x"] * np.where(np.arange(16) == 3, 300.0, 1.0).astype(np.float32)}
+    assert sqnr(quantize_graph(model, loud, target="generic"), loud) > 20
+
+
+def test_signed_activations_that_would_not_load_are_unsigned_at_any_width():
+    recipe = Recipe(target="cpu-arm", activation_dtype=INT4)
+    assert loadable_signs(recipe, 21).activation_dtype is UINT4
+    assert loadable_signs(recipe, 20).activation_dtype is INT4
+    assert loadable_signs(replace(recipe, activation_dtype=INT16), 21).activation_dtype is INT16
+
+
+@pytest.mark.parametrize(("target", "dtype", "told"), [("qnn", UINT8, True), ("qnn", UINT16, False)])
+def test_that_8_bits_do_not_fit_residuals_is_told_where_these_must_be_integers(target, dtype, told):
+    notes = " ".join(target_notes(plan_of(residual(WHOLE), target=target, activation_dtype=dtype)))
+    assert ("--activation-bits 16" in notes) is told
