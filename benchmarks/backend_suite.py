@@ -3,7 +3,8 @@
     python benchmarks/backend_suite.py                        # all models, every form
     python benchmarks/backend_suite.py --every 20             # a share of them
     python benchmarks/backend_suite.py --forms static --kinds simple pytorch-converted
-    python benchmarks/backend_suite.py --json figures.json --write docs/benchmarks.md
+    python benchmarks/backend_suite.py --forms static --json static.json
+    python benchmarks/backend_suite.py --read static.json dynamic.json --write docs/benchmarks.md
 
 Each model is taken twice: as it is, and with all inputs but the first as constants (``backend_cases``). What
 onnxruntime runs in float is converted with its own inputs as calibration data, range method "minmax", effort
@@ -38,10 +39,10 @@ from pathlib import Path
 
 import backend_cases as cases
 import table
-from backend_worker import available_forms
+from backend_worker import RECIPES
 
-FORMS = ("static", "dynamic", "weight-only")
-"""Forms that are asked for by default; those that this release lacks are left out."""
+FORMS = tuple(RECIPES)
+"""What is asked for by default."""
 
 PATIENCE_S = 300
 HERE = Path(__file__).resolve().parent
@@ -183,15 +184,18 @@ def markdown(answers: Sequence[dict[str, str]]) -> str:
 def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=None)
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--kinds", nargs="+", choices=cases.KINDS, default=list(cases.KINDS))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th model only")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--read", type=Path, nargs="+", metavar="JSON", help="answers of runs, told together")
     parser.add_argument("--write", type=Path, metavar="FILE", help="document that the table goes into")
     arguments = parser.parse_args()
-    forms = arguments.forms or [form for form in FORMS if form in available_forms()]
-    answers = examine(questions(forms, arguments.kinds, arguments.every), arguments.jobs)
+    if arguments.read:
+        answers = [answer for file in arguments.read for answer in json.loads(file.read_text("utf-8"))]
+    else:
+        answers = examine(questions(arguments.forms, arguments.kinds, arguments.every), arguments.jobs)
     text = markdown(answers)
     print(text)
     if arguments.json is not None:

@@ -25,15 +25,17 @@ from typing import Any
 import backend_cases as cases
 import numpy as np
 import onnx
-from error_bound import Bound, bound_of, run_all
+from error_bound import Bound, bound_of
+from half_bound import half_bound
+from run_nodes import run_all
 
+from quantcli.core.dtypes import INT4
 from quantcli.errors import QuantcliError
 from quantcli.pipeline.convert import convert
-from quantcli.pipeline.forms import MAKERS
 from quantcli.pipeline.source import load_for_recipe
 from quantcli.pipeline.types import ConvertRequest, DataOptions
 from quantcli.progress import SilentProgress
-from quantcli.quantize import plan_dynamic, tables
+from quantcli.quantize import plan_dynamic, plan_weight_only, tables
 from quantcli.quantize.form import Form
 from quantcli.quantize.plan import Plan, plan_from_json
 from quantcli.quantize.recipe import Recipe
@@ -47,9 +49,14 @@ class Wrong(Exception):
     """A result is not valid; the message says how."""
 
 
-def available_forms() -> tuple[Form, ...]:
-    """Forms of integers that this release converts to."""
-    return (Form.STATIC, *(form for form in (Form.DYNAMIC, Form.WEIGHT_ONLY) if form in MAKERS))
+RECIPES = {
+    "static": Recipe(method="minmax"),
+    "dynamic": Recipe(form=Form.DYNAMIC),
+    "weight-only": Recipe(form=Form.WEIGHT_ONLY),
+    "weight-only-4": Recipe(form=Form.WEIGHT_ONLY, weight_dtype=INT4, block=32),
+    "float16": Recipe(form=Form.FLOAT, float_type="float16"),
+}
+"""Recipe by what it is called here: 8 bits where the name says nothing else; "weight-only-4" has blocks of 32."""
 
 
 def examine(kind: str, name: str, variant: str, form: str, folder: Path) -> tuple[str, str]:
@@ -60,11 +67,12 @@ def examine(kind: str, name: str, variant: str, form: str, folder: Path) -> tupl
         case = cases.with_constants(case)
     if case is None:
         return "not run", "no such variant"
-    return examine_case(case, Form(form), folder)
+    return examine_case(case, form, folder)
 
 
-def examine_case(case: cases.Case, form: Form, folder: Path) -> tuple[str, str]:
-    """Verdict and detail of a model with its inputs."""
+def examine_case(case: cases.Case, form: str, folder: Path) -> tuple[str, str]:
+    """Verdict and detail of a model with its inputs; ``form`` is a key of ``RECIPES``."""
+    recipe = RECIPES[form]
     path, feed = cases.write(case, folder)
     if feed is None:
         return "not run", "an input has a type that numpy lacks"
@@ -75,8 +83,8 @@ def examine_case(case: cases.Case, form: Form, folder: Path) -> tuple[str, str]:
     request = ConvertRequest(
         model=path,
         output=folder / "result.onnx",
-        data=_data(form, folder),
-        recipe=Recipe(form=form, method="minmax"),
+        data=_data(recipe.form, folder),
+        recipe=recipe,
         placement="static",
         plan_out=folder / "plan.json",
     )
@@ -89,7 +97,7 @@ def examine_case(case: cases.Case, form: Form, folder: Path) -> tuple[str, str]:
         return ("invalid" if error.code.startswith("O") else "refused"), f"{error.code}: {error.message[:200]}"
     plan = plan_from_json((folder / "plan.json").read_text("utf-8"))
     check_runs(path, folder / "result.onnx", feed, expected)
-    if form is Form.STATIC:
+    if recipe.form is Form.STATIC:
         # The bound is that of nearest rounding: no equalization, no rounding against the data.
         nearest = replace(plan, nearest=True, equalization=0.0)
         (folder / "nearest.json").write_text(nearest.to_json(), "utf-8")
@@ -98,21 +106,23 @@ def examine_case(case: cases.Case, form: Form, folder: Path) -> tuple[str, str]:
             plan=folder / "nearest.json",
             plan_out=None,
             output=folder / "nearest.onnx",
-            recipe=Recipe(method="minmax"),
         )
         convert(request, SilentProgress())
     result = request.output
     assert result is not None
-    bound = result_bound(path, result, feed, plan, Recipe(form=form, method="minmax"))
+    if recipe.form is Form.FLOAT:
+        bound = half_bound(onnx.load(result), feed)
+    else:
+        bound = result_bound(path, result, feed, plan, recipe)
     return judge(bound, Session(result).run(feed), expected)
 
 
 def _data(form: Form, folder: Path) -> DataOptions:
     """The model's own inputs; made-up ones where it has none or they are no tensors.
 
-    Forms that need no data get none, so that their weights are rounded to the nearest.
+    Forms whose weights would be rounded against the data get none, so that they are rounded to the nearest.
     """
-    if form is not Form.STATIC:
+    if form in {Form.DYNAMIC, Form.WEIGHT_ONLY}:
         return DataOptions()
     own = (folder / "test_data_set_0").is_dir()
     return DataOptions(specs=(str(folder) if own else "random:4",))
@@ -221,6 +231,7 @@ def lift_limits() -> None:
     plan_dynamic.SMALLEST_WEIGHT = 1
     tables.SMALLEST_TABLE = 1
     tables.SHORTEST_ROW = 1
+    plan_weight_only.LEAST_SAVED = -(2**20)  # what small weights lose
 
 
 def main() -> None:

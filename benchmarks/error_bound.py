@@ -1,10 +1,11 @@
 """How far the outputs of a quantized model can be from those of its float model: a bound that is computed.
 
-The model is walked in QDQ form without optimizations. Every float value v^ of it has a radius e >= |v^ - v| around
-the value v that the same place has in the float model:
+The model is walked in QDQ form without optimizations, Scan written out. Every float value v^ of it has
+a radius e >= |v^ - v| around the value v that the same place has in the float model:
 
 * graph inputs and float constants: 0.
-* DequantizeLinear of a constant: s / 2, rounding to the nearest, with the scale of the channel or block.
+* DequantizeLinear of a constant: s / 2, rounding to the nearest, with the scale of the channel or block. Cast of
+  integers that stand for weights, or of a move of them: half a step.
 * QuantizeLinear to DequantizeLinear of an activation: e + 2 s. Half a step of rounding, half where the zero point
   moved the grid, and one where an integer kernel rounds another way. The step is held against the range of the
   float values of its sharing group: s <= (max - min) / (levels - 1).
@@ -14,13 +15,14 @@ the value v that the same place has in the float model:
 * bilinear (Conv, ConvTranspose, MatMul, Gemm, Mul): f(|a|, e_b) + f(e_a, |b|) + f(e_a, e_b) + e_bias.
 * BatchNormalization with constants: its factor times e.
 * sums (Add, Sum, Mean, ReduceSum, ReduceMean, AveragePool, GlobalAveragePool, CumSum): the operator on radii; Sub:
-  the sum of radii; Div by an exact value: e / |b|.
+  the sum of radii; Div: (e_a + |a^/b^| e_b) / (|b^| - e_b) where b^ is larger than its radius.
 * nondecreasing in all operands (Relu, Clip, MaxPool, Max, Sigmoid, Tanh and the like):
   max(f(v^ + e) - f(v^), f(v^) - f(v^ - e)).
 * moves (Reshape, Transpose, Slice, Gather, Concat, Where, Pad and the like): the operator on radii.
 * Lipschitz with constant L (Abs, Neg, Sin, Cos, Gelu, Mish, HardSwish, Swish, QuickGelu): L e.
 * Softmax: half of the largest radius along the axis (row sums of the Jacobian are 2 p (1 - p) <= 1/2); LogSoftmax:
   twice.
+* Shape and Size: 0; comparisons, where the radii do not reach from one operand to the other.
 * anything else that reads a radius other than 0: no bound.
 
 This is interval arithmetic (Moore, Interval Analysis, 1966) around a run of the model.
@@ -33,10 +35,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from onnx import helper, numpy_helper
-
-Arrays = Mapping[str, np.ndarray]
+from onnx import numpy_helper
+from run_nodes import Arrays, run_all, run_node
+from unroll import unrolled
 
 BILINEAR = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Mul"}
 SUMS = {"Add", "Sum", "Mean", "ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool", "CumSum"}
@@ -51,6 +52,8 @@ MOVES = {
     "GatherND", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Pad", "Compress", "ReverseSequence", "Identity",
     "Trilu", "Dropout", "Where", "ScatterND", "ScatterElements", "CastLike",
 }  # fmt: skip
+SHAPES = {"Shape", "Size"}
+COMPARISONS = {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 LIPSCHITZ = {
     "Abs": 1.0,
     "Neg": 1.0,
@@ -62,6 +65,9 @@ LIPSCHITZ = {
     "Swish": 1.1,
     "QuickGelu": 1.1,
 }
+STORED = "_quantized"
+"""What the names of integers that stand for weights end with."""
+
 INTEGER_PRODUCTS = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
 
 
@@ -88,16 +94,31 @@ def bound_of(quantized: onnx.ModelProto, feeds: Arrays, ranges: Mapping[str, flo
         feeds: Its inputs.
         ranges: Largest step by name of the QuantizeLinear node that has it; without one it is not checked.
     """
-    return _Walk(quantized, feeds, ranges).walk()
+    model = unrolled(quantized, {**feeds, **run_all(quantized, feeds)})
+    return _Walk(model, {**feeds, **run_all(model, feeds)}, ranges, {}).walk()
+
+
+def bound_of_rounded(model: onnx.ModelProto, values: Arrays, rounded: Arrays) -> Bound:
+    """Walk a float model whose values were rounded.
+
+    Args:
+        model: The model.
+        values: Inputs and everything that its nodes make, as it is when they round.
+        rounded: Radius that rounding adds, by name of a constant or of what a node makes.
+    """
+    return _Walk(model, values, {}, rounded).walk()
 
 
 class _Walk:
-    def __init__(self, model: onnx.ModelProto, feeds: Arrays, ranges: Mapping[str, float]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, values: Arrays, ranges: Mapping[str, float], rounded: Arrays
+    ) -> None:
         self.model = model
-        self.values = {**_constants(model), **feeds, **run_all(model, feeds)}
-        self.constants = set(_constants(model))
+        self.values = {**_constants(model), **values}
         self.ranges = ranges
-        self.bound = Bound()
+        self.rounded = rounded
+        self.bound = Bound(radii={name: rounded[name] for name in rounded if name in _constants(model)})
+        self.codes = {name for name in _constants(model) if name.endswith(STORED)}  # and moves of them
         self.steps: dict[str, np.ndarray] = {}  # integer activations → radius of what they stand for, in steps
 
     def walk(self) -> Bound:
@@ -115,8 +136,13 @@ class _Walk:
                 self._set(node, np.full(self.values[node.output[0]].shape, half))
             elif node.op_type == "DequantizeLinear":
                 self._dequantize(node)
+            elif node.input and node.input[0] in self.codes and node.op_type in {"Cast", *MOVES}:
+                self._stored(node)
             else:
                 self._other(node)
+            for name in node.output:
+                if name in self.rounded:
+                    self.bound.radii[name] = self._radius(name) + self.rounded[name]
         return self.bound
 
     def _radius(self, name: str) -> np.ndarray:
@@ -140,6 +166,14 @@ class _Walk:
             self.bound.radii[node.output[0]] = np.broadcast_to(radius, result.shape).astype(np.float32)
             return
         self.bound.radii[node.output[0]] = (_along(scale, node, result.shape) / 2 * 1.001).astype(np.float32)
+
+    def _stored(self, node: onnx.NodeProto) -> None:
+        """Integers that stand for weights: moved, or made floats, which are half a step off."""
+        value = self.values[node.output[0]]
+        if node.op_type == "Cast" and value.dtype.kind == "f":
+            self._set(node, np.full(value.shape, 0.5 * 1.001))
+        else:
+            self.codes.update(node.output)
 
     def _integer_product(self, node: onnx.NodeProto) -> None:
         """MatMulInteger and ConvInteger: in steps of both operands."""
@@ -186,14 +220,14 @@ class _Walk:
         bodies = [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
         if bodies and (self.bound.radii or any(_rounds(body) for body in bodies)):
             touched = touched or ["a body"]
-        if not touched:
+        if not touched or node.op_type in SHAPES:
             return
         rule = self._rule(node)
         if rule is None or any(not np.isfinite(self._radius(name)).all() for name in touched if name != "a body"):
-            self.bound.unbounded.add(node.op_type)
-            for name in node.output:
-                if name in self.values:
-                    self.bound.radii[name] = np.full_like(self.values[name], np.inf, dtype=np.float32)
+            told = set(self.bound.unbounded)
+            self._without_bound(node)
+            if rule is not None:  # what is before it is to be named
+                self.bound.unbounded = told
             return
         rule(node)
 
@@ -218,6 +252,8 @@ class _Walk:
             "LogSoftmax": self._softmax,
             "Div": self._quotient,
         }
+        if op in COMPARISONS:
+            return self._comparison
         return self._lipschitz if op in LIPSCHITZ else rest.get(op)
 
     # Rules ----------------------------------------------------------------------------------------------
@@ -280,19 +316,34 @@ class _Walk:
         self._set(node, radius * factor.reshape(-1, *[1] * (radius.ndim - 2)))
 
     def _quotient(self, node: onnx.NodeProto) -> None:
+        """|a/b - a^/b^| <= (e_a + |a^/b^| e_b) / (|b^| - e_b), where b cannot be 0."""
         above, below = node.input
-        if np.any(self._radius(below)):
-            self.bound.unbounded.add("Div")
-            self._set(node, np.full_like(self.values[node.output[0]], np.inf))
+        size, e_b = np.abs(self.values[below]), self._radius(below)
+        if np.any(e_b) and np.any(size <= e_b):
+            self._without_bound(node)
             return
-        self._set(node, self._radius(above) / np.abs(self.values[below]))
+        growth = np.abs(self.values[node.output[0]]) * e_b if np.any(e_b) else 0
+        self._set(node, (self._radius(above) + growth) / (size - e_b))
+
+    def _comparison(self, node: onnx.NodeProto) -> None:
+        """Exact where the radii do not reach from one operand to the other."""
+        (a, b), (e_a, e_b) = (self.values[n] for n in node.input), (self._radius(n) for n in node.input)
+        with np.errstate(invalid="ignore"):  # of infinities
+            apart = np.abs(a.astype(np.float64) - b) > e_a + e_b
+        if not np.all(apart | (e_a + e_b == 0)):
+            self._without_bound(node)
+
+    def _without_bound(self, node: onnx.NodeProto) -> None:
+        self.bound.unbounded.add(node.op_type)
+        for name in node.output:
+            if name in self.values:
+                self.bound.radii[name] = np.full(self.values[name].shape, np.inf, np.float32)
 
     def _nondecreasing(self, node: onnx.NodeProto) -> None:
         names = self._float_inputs(node)
         middle = self.values[node.output[0]]
         if middle.dtype.kind != "f":
-            self.bound.radii[node.output[0]] = np.full(middle.shape, np.inf, np.float32)
-            self.bound.unbounded.add(node.op_type)
+            self._without_bound(node)
             return
         if node.op_type == "Cast":
             self._set(node, self._radius(node.input[0]))
@@ -321,8 +372,7 @@ class _Walk:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         if node.op_type == "CastLike" and self.values[node.output[0]].dtype.kind != "f":
-            self.bound.unbounded.add(node.op_type)
-            into[node.output[0]] = np.full(self.values[node.output[0]].shape, np.inf, np.float32)
+            self._without_bound(node)
             return
         if node.op_type == "Pad" and len(copy.input) > 2:
             copy.input[2] = ""
@@ -331,7 +381,7 @@ class _Walk:
                 into[name] = np.abs(radius)
 
 
-# Running ------------------------------------------------------------------------------------------------
+# Constants ----------------------------------------------------------------------------------------------
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -354,36 +404,3 @@ def _along(scale: np.ndarray, node: onnx.NodeProto, shape: tuple[int, ...]) -> n
     if block:
         return np.take(np.repeat(scale, block, axis=axis), np.arange(shape[axis]), axis=axis)
     return np.broadcast_to(scale.reshape([-1 if i == axis % len(shape) else 1 for i in range(len(shape))]), shape)
-
-
-def _session(model: onnx.ModelProto) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def run_all(model: onnx.ModelProto, feeds: Arrays) -> dict[str, np.ndarray]:
-    """Every tensor that the nodes of the main graph make, without optimizations."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    names = [name for node in model.graph.node for name in node.output if name]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    found = _session(copy).run(names, dict(feeds))
-    return {name: value for name, value in zip(names, found, strict=True) if isinstance(value, np.ndarray)}
-
-
-def run_node(model: onnx.ModelProto, node: onnx.NodeProto, values: Arrays) -> list[np.ndarray]:
-    """Outputs of one node of ``model`` on other values."""
-    names = list(dict.fromkeys(name for name in node.input if name))
-    inputs = [
-        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(values[n].dtype), values[n].shape)
-        for n in names
-    ]
-    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-    graph = helper.make_graph([node], "node", inputs, outputs)
-    alone = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    found = iter(_session(alone).run(None, {name: np.asarray(values[name]) for name in names}))
-    return [next(found) if name else np.zeros(0, np.float32) for name in node.output]

@@ -125,7 +125,7 @@ class Session:
         Args:
             feeds: Complete feed: every input by name. An array of float32 is rounded for an input of float16, and
                 the other way round, so that a model with converted inputs takes the samples of its original.
-            names: Outputs wanted; all by default.
+            names: Outputs wanted; all by default, and none for an empty sequence.
 
         Returns:
             Output arrays by name. Sequences and maps come as onnxruntime gives them.
@@ -134,6 +134,8 @@ class Session:
             RuntimeFailure: R102, the run failed.
         """
         wanted = list(self.output_names if names is None else names)
+        if not wanted:  # onnxruntime would take an empty list for all outputs
+            return {}
         try:
             values: list[Any] = self._session.run(wanted, self._fitted(feeds))
         except Exception as error:  # see above

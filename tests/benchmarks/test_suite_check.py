@@ -16,9 +16,8 @@ sys.path.insert(0, str(BENCHMARKS))
 import backend_cases  # noqa: E402
 import backend_suite  # noqa: E402
 import backend_worker  # noqa: E402
-from error_bound import bound_of, run_all  # noqa: E402
-
-from quantcli.quantize.form import Form  # noqa: E402
+from error_bound import bound_of  # noqa: E402
+from run_nodes import run_all  # noqa: E402
 
 RNG = np.random.default_rng(2)
 
@@ -42,18 +41,18 @@ WEIGHTS = {"w": normal(4, 4, 3, 3), "b": normal(4), "v": normal(4, 4, 3, 3), "u"
 
 def test_a_model_of_bounded_operators_is_within_its_bound(tmp_path: Path) -> None:
     chain = case(CHAIN, normal(1, 4, 8, 8), **WEIGHTS)
-    assert backend_worker.examine_case(chain, Form.STATIC, tmp_path) == ("quantized", "")
+    assert backend_worker.examine_case(chain, "static", tmp_path) == ("quantized", "")
 
 
 def test_an_operator_without_a_bound_is_named(tmp_path: Path) -> None:
     text = CHAIN.replace("y = Softmax<axis = 1>(s)", "y = LpNormalization(s)")
-    verdict, detail = backend_worker.examine_case(case(text, normal(1, 4, 8, 8), **WEIGHTS), Form.STATIC, tmp_path)
+    verdict, detail = backend_worker.examine_case(case(text, normal(1, 4, 8, 8), **WEIGHTS), "static", tmp_path)
     assert (verdict, detail) == ("unbounded", "LpNormalization")
 
 
 def test_a_model_without_layers_is_refused_with_a_code(tmp_path: Path) -> None:
     verdict, detail = backend_worker.examine_case(
-        case("g (float[4] x) => (float[4] y) { y = Abs(x) }", normal(4)), Form.STATIC, tmp_path
+        case("g (float[4] x) => (float[4] y) { y = Abs(x) }", normal(4)), "static", tmp_path
     )
     assert verdict == "refused"
     assert detail.startswith("M304")
@@ -143,7 +142,7 @@ def test_a_few_models_of_the_suite_are_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", [form.value for form in backend_worker.available_forms()])
+@pytest.mark.parametrize("form", list(backend_worker.RECIPES))
 def test_a_share_of_the_suite_is_right_in_every_form(form: str) -> None:
     asked = backend_suite.questions([form], ["node", "pytorch-converted"], every=12)
     answers = backend_suite.examine(asked, jobs=1)

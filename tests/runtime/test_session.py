@@ -42,3 +42,7 @@ def test_a_scalar_of_numpy_is_an_array_without_axes() -> None:
     double = '<ir_version: 8, opset_import: ["" : 13]> g (float x) => (float y) { y = Add (x, x) }'
     session = Session(onnx.parser.parse_model(double).SerializeToString())
     assert session.run({"x": np.float32(2)})["y"] == 4
+
+
+def test_asking_for_no_output_gives_none() -> None:
+    assert Session(MODEL).run({"x": np.ones((1, 2), np.float32)}, []) == {}
