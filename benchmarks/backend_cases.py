@@ -6,6 +6,7 @@ models of single nodes take their weights as inputs).
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -47,13 +48,21 @@ _cache: dict[str, dict[str, Any]] = {}
 
 
 def found(kind: str) -> dict[str, Any]:
-    """The suite's own records by name; made once."""
+    """The suite's own records by name; made once.
+
+    "node/MODULE" are at least those of one module of the kind "node", all of which take seconds to make.
+    """
     if kind not in _cache:
         from onnx.backend.test import loader
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # making the inputs overflows on purpose
-            if kind == "light":
+            if kind.startswith("node/"):
+                from onnx.backend.test.case import node
+
+                importlib.import_module(f"{node.__name__}.{kind.removeprefix('node/')}")
+                _cache[kind] = {case.name: case for case in node._NodeTestCases}  # noqa: SLF001
+            elif kind == "light":
                 folder = Path(loader.__file__).parent.parent / "data" / "light"
                 _cache[kind] = {file.stem: file for file in sorted(folder.glob("*.onnx"))}
             else:

@@ -81,6 +81,8 @@ class Worker:
             answer: dict[str, str] = json.loads(line)
             return answer
         code = self.close()
+        if ready and question["form"] == "float16" and "again" not in question:
+            return self.ask({**question, "again": "yes"})  # with trials in a process of their own
         detail = f"the process ended with {code}" if ready else f"no answer within {PATIENCE_S} s"
         return {**question, "verdict": "crash", "detail": detail}
 

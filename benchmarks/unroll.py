@@ -53,7 +53,7 @@ def _write_out(graph: onnx.GraphProto, node: onnx.NodeProto, values: Arrays) -> 
             graph.initializer[-1].name = names[tensor.name]
         for inner in body.node:
             graph.node.add().CopyFrom(inner)
-            graph.node[-1].name = prefix + inner.name
+            graph.node[-1].name = inner.name and prefix + inner.name
             graph.node[-1].input[:] = [names.get(name, name) for name in inner.input]
             graph.node[-1].output[:] = [names.get(name, name) for name in inner.output]
         results = [names.get(value.name, value.name) for value in body.output]

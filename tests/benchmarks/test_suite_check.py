@@ -17,7 +17,11 @@ import backend_cases  # noqa: E402
 import backend_suite  # noqa: E402
 import backend_worker  # noqa: E402
 from error_bound import bound_of  # noqa: E402
+from half_bound import half_bound  # noqa: E402
 from run_nodes import run_all  # noqa: E402
+from unroll import unrolled  # noqa: E402
+
+from quantcli.runtime import trial_run  # noqa: E402
 
 RNG = np.random.default_rng(2)
 
@@ -98,6 +102,68 @@ def test_the_bound_of_narrow_weights_holds_and_is_not_idle(symmetric: bool, leve
     assert bound.radii["y"].max() < 40 * np.sqrt(np.mean(error**2))
 
 
+STORED = """g (float[2, 4] x) => (float[2, 3] y) {
+    c = Cast<to = 1>(w_quantized)  z = Cast<to = 1>(w_zero_point)  d = Sub(c, z)  e = Mul(d, w_scale)
+    y = MatMul(x, e) }"""
+
+
+def test_the_bound_of_stored_weights_holds_and_is_half_a_step() -> None:
+    weight, x = RNG.uniform(0, 1, (4, 3)).astype(np.float32), normal(2, 4)
+    step = (weight.max(axis=0) / 15).astype(np.float32)
+    constants = {
+        "w_quantized": (np.round(weight / step) - 8).astype(np.int8), "w_scale": step,
+        "w_zero_point": np.full(3, -8, np.int8),
+    }  # fmt: skip
+    bound = bound_of(case(STORED, x, **constants).model, {"x": x}, {})
+    found = run_all(case(STORED, x, **constants).model, {"x": x})["y"]
+    assert (np.abs(found - x @ weight) <= bound.radii["y"] + 1e-6).all()
+    np.testing.assert_allclose(bound.radii["y"], np.abs(x) @ np.tile(step / 2, (4, 1)), rtol=2e-3)
+
+
+SCAN = """g (float[2] h, float[3, 2] x) => (float[2] last, float[3, 2] all) {
+    last, all = Scan <num_scan_inputs = 1, body = step (float[2] s, float[2] v) => (float[2] n, float[2] o) {
+        q = QuantizeLinear(v, scale, zero)  d = DequantizeLinear(q, scale, zero)  n = Add(s, d)  o = Identity(n)
+    }>(h, x) }"""
+
+
+def test_steps_of_a_scan_are_written_out() -> None:
+    x, h, step = RNG.uniform(0, 1, (3, 2)).astype(np.float32), normal(2), np.float32(1 / 255)
+    model = case(SCAN, h, x, scale=step, zero=np.array(0, np.uint8)).model
+    feeds = {"h": h, "x": x}
+    before = run_all(model, feeds)
+    after = run_all(unrolled(model, {**feeds, **before}), feeds)
+    np.testing.assert_array_equal(after["all"], before["all"])
+    np.testing.assert_array_equal(after["last"], before["last"])
+    # every step adds the two steps of one rounding
+    bound = bound_of(model, feeds, {})
+    np.testing.assert_allclose(bound.radii["all"], [[2 * step * k] * 2 for k in (1, 2, 3)], rtol=1e-5)
+
+
+def test_the_bound_of_float16_holds_and_is_not_idle() -> None:
+    text = """g (float16[2, 64] x) => (float[2, 8] y) { m = MatMul(x, w)  r = Tanh(m)  y = Cast<to = 1>(r) }"""
+    x, weight = normal(2, 64).astype(np.float16), normal(64, 8)
+    model = case(text, x, w=weight.astype(np.float16)).model
+    bound = half_bound(model, {"x": x})
+    error = np.abs(run_all(model, {"x": x})["y"] - np.tanh(x.astype(np.float64) @ weight))
+    assert (error <= bound.radii["y"]).all()
+    assert bound.radii["y"].max() < 64 * error.max()
+
+
+def test_infinity_that_float16_makes_has_no_bound() -> None:
+    text = "g (float16[2] x) => (float[2] y) { m = Mul(x, x)  r = Reciprocal(m)  y = Cast<to = 1>(r) }"
+    x = np.array([300, 3], np.float16)
+    bound = half_bound(case(text, x).model, {"x": x})
+    assert not np.isfinite(bound.radii["y"]).any()
+
+
+@pytest.mark.parametrize(("other", "known"), [(1.0, True), (0.001, False)])
+def test_comparisons_are_exact_where_radii_do_not_reach(other: float, known: bool) -> None:
+    text = "g (float16[1] x) => (bool[1] y) { m = Mul(x, c)  y = Less(m, d) }"
+    x, constants = np.array([0.1], np.float16), {"c": np.float16([0.01]), "d": np.float16([other])}
+    bound = half_bound(case(text, x, **constants).model, {"x": x})
+    assert ("y" not in bound.radii) == known
+
+
 def test_a_step_beyond_its_range_is_told() -> None:
     model, x, _ = qdq(normal(4, 3))
     model.graph.node[0].name = "Q"
@@ -131,14 +197,25 @@ def test_a_process_that_dies_is_a_crash_and_the_next_question_is_answered() -> N
         worker.close()
 
 
-def test_a_few_models_of_the_suite_are_right(tmp_path: Path) -> None:
-    found = [name for kind, name in backend_cases.names_of(("simple", "pytorch-operator"))][::6]
-    for number, name in enumerate(found):
-        kind = "simple" if name in backend_cases.found("simple") else "pytorch-operator"
+FEW = (
+    ("node/conv", "test_basic_conv_with_padding"), ("node/gemm", "test_gemm_default_vector_bias"),
+    ("node/matmul", "test_matmul_3d"), ("node/gather", "test_gather_0"), ("simple", "test_shrink"),
+    ("pytorch-operator", "test_operator_add_broadcast"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", list(backend_worker.RECIPES))
+def test_a_few_models_of_the_suite_are_right(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in backend_worker.LIMITS:
+        monkeypatch.setattr(module, name, backend_worker.NO_LIMIT)
+    monkeypatch.setattr(trial_run, "_ask", backend_worker.try_here)
+    verdicts = []
+    for kind, name in FEW:
         for variant in backend_cases.VARIANTS:
-            folder = tmp_path / f"{number}{variant}"
-            verdict, detail = backend_worker.examine(kind, name, variant, "static", folder)
+            verdict, detail = backend_worker.examine(kind, name, variant, form, tmp_path / f"{name}{variant}")
             assert verdict not in {"crash", "invalid"}, (name, detail)
+            verdicts.append(verdict)
+    assert verdicts.count("quantized") >= 2
 
 
 @pytest.mark.slow
