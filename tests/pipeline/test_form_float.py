@@ -189,3 +189,13 @@ def test_quantized_halves_keep_their_scales_in_float32(folder: Path) -> None:
     assert scales <= {"float32"}
     assert result.plan.node("Conv_c").action is Action.NARROW
     assert sqnr(folder, "half.onnx", "h.onnx") > 45
+
+
+def test_samples_are_taken_by_a_model_that_makes_integers_only(folder: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+    g (float[N,3,16,16] x) => (int64[N,1,16,16] y) { y = ArgMax <axis = 1> (x) }"""
+    onnx.save(onnx.parser.parse_model(text), folder / "integers.onnx")
+    run(folder, "integers.onnx", "out.onnx", recipe=half())
+    sample = np.load(folder / "calib.npz")["x"][:1]
+    expected = sample.astype(np.float16).argmax(axis=1, keepdims=True)
+    np.testing.assert_array_equal(Session(folder / "out.onnx").run({"x": sample})["y"], expected)
