@@ -6,7 +6,8 @@ In: {"kind", "name", "variant", "form"}, and "again" where the process died on i
 * not run: onnxruntime does not run the float model, or the variant does not exist
 * refused: quantcli refused with the code in "detail"; no file is left
 * quantized: the result loads, runs, has the interface of the original, and its error is within the bound
-* unbounded: as quantized, but an operator on the way has no bound ("detail" names it); the SQNR is above 0 dB
+* unbounded: as quantized, but an operator on the way has no bound; "detail" names it and the SQNR, which is above
+  0 dB, or above 30 dB in float16
 * invalid: anything else a result can be wrong in
 * crash: an exception that is no error of quantcli's
 """
@@ -43,6 +44,9 @@ from quantcli.quantize.plan import Plan, plan_from_json
 from quantcli.quantize.recipe import Recipe
 from quantcli.runtime import trial_run
 from quantcli.runtime.session import Session
+
+FLOORS_DB = {Form.FLOAT: 30.0}
+"""Least SQNR of outputs without a bound; 0 dB for forms of integers."""
 
 ROUNDING = 1e-4
 """Relative to the largest output: float32 sums in another order, of up to some hundreds of terms."""
@@ -117,7 +121,7 @@ def examine_case(case: cases.Case, form: str, folder: Path) -> tuple[str, str]:
         bound = half_bound(onnx.load(result), feed)
     else:
         bound = result_bound(path, result, feed, plan, recipe)
-    return judge(bound, Session(result).run(feed), expected)
+    return judge(bound, Session(result).run(feed), expected, FLOORS_DB.get(recipe.form, 0.0))
 
 
 def _data(form: Form, folder: Path) -> DataOptions:
@@ -169,11 +173,11 @@ def result_bound(original: Path, result: Path, feed: dict[str, np.ndarray], plan
     return bound_of(quantized, feed, limits)
 
 
-def judge(bound: Bound, found: dict[str, Any], expected: dict[str, Any]) -> tuple[str, str]:
-    """Whether every output is within the bound."""
+def judge(bound: Bound, found: dict[str, Any], expected: dict[str, Any], floor_db: float = 0.0) -> tuple[str, str]:
+    """Whether every output is within the bound, or above ``floor_db`` where it has none."""
     if bound.wrong:
         return "invalid", bound.wrong[0]
-    unbounded = False
+    unbounded, worst = False, np.inf
     for name, value in expected.items():
         if not isinstance(value, np.ndarray) or not value.size:
             continue
@@ -189,9 +193,10 @@ def judge(bound: Bound, found: dict[str, Any], expected: dict[str, Any]) -> tupl
                 unbounded = True
             continue
         if not np.isfinite(radius).all():
-            if not related(found[name], value):
-                return "invalid", f"'{name}' has no bound, and is farther from the original than zeros"
-            unbounded = True
+            sqnr = sqnr_db(found[name], value)
+            if sqnr < floor_db:
+                return "invalid", f"'{name}' has no bound, and an SQNR of {sqnr:.1f} dB"
+            unbounded, worst = True, min(worst, sqnr)
             continue
         finite = np.isfinite(value)
         if not np.array_equal(finite, np.isfinite(found[name])):
@@ -203,14 +208,19 @@ def judge(bound: Bound, found: dict[str, Any], expected: dict[str, Any]) -> tupl
                 "invalid",
                 f"'{name}' is off by {excess.max():.3g} more than its bound, of values up to {scale:.3g}",
             )
-    return ("unbounded", ", ".join(sorted(bound.unbounded))) if unbounded else ("quantized", "")
+    return (
+        ("unbounded", f"{', '.join(sorted(bound.unbounded))}; {worst:.1f} dB") if unbounded else ("quantized", "")
+    )
 
 
-def related(found: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether the error is smaller than the values: an SQNR above 0 dB, over what is finite in both."""
+def sqnr_db(found: np.ndarray, expected: np.ndarray) -> float:
+    """SQNR over what is finite in both, in dB; infinite where nothing differs."""
     finite = np.isfinite(expected) & np.isfinite(found)
     values, error = expected[finite].astype(np.float64), (found - expected)[finite].astype(np.float64)
-    return bool(np.sum(error**2) <= np.sum(values**2))
+    if not np.any(error):
+        return float(np.inf)
+    with np.errstate(divide="ignore"):  # of zeros
+        return float(10 * np.log10(np.sum(values**2) / np.sum(error**2)))
 
 
 def answer(asked: dict[str, str]) -> dict[str, str]:
