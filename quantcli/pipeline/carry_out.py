@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from quantcli.algorithms.effort import Effort
 from quantcli.algorithms.sweep import SweepResult
 from quantcli.calibration.estimators import Method
-from quantcli.errors import ConfigError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.shapes import forget_types
 from quantcli.pipeline.refine import refine
+from quantcli.pipeline.saved_plan import carrying_out
 from quantcli.pipeline.source import FloatModel, nothing_to_quantize
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
 from quantcli.pipeline.workbench import Workbench, mask_of
@@ -59,7 +59,7 @@ def carry_out(
     """
     if not plan.count(Action.QUANTIZE) and plan.choices.whole != "float":
         raise nothing_to_quantize(bench.source, plan)
-    try:
+    with carrying_out(request):
         solution = solve(plan, bench.source.whole, bench.ranges(method))
         facts = RoundingFacts(effort=effort.name, alpha=bench.alpha, scaled=bench.scaled)
         notes = bench.clipping(plan, method)
@@ -91,14 +91,6 @@ def carry_out(
         plan = with_spared(plan, bench.view, solution)
         notes += spared_notes(plan)
         model = emit(bench.source, plan, solution, request.format)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        if request.plan is None:
-            raise
-        raise ConfigError(
-            "C103",
-            f"plan '{request.plan.name}' contradicts itself or the model: {error}",
-            hint="make it again with: quantcli convert MODEL --plan-out FILE",
-        ) from error
     return Made(bench=bench, plan=plan, solution=solution, model=model, facts=facts, notes=notes)
 
 

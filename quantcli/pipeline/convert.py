@@ -12,10 +12,9 @@ from quantcli.algorithms.effort import EFFORTS
 from quantcli.calibration.estimators import parse_method
 from quantcli.calibration.file_format import encode
 from quantcli.calibration.trial import made_up
-from quantcli.errors import ConfigError, UsageError
+from quantcli.errors import UsageError
 from quantcli.graph.metadata import provenance, set_provenance
 from quantcli.graph.model_io import model_size, save_model
-from quantcli.graph.view import GraphView
 from quantcli.pipeline.already_quantized import already_notes
 from quantcli.pipeline.carry_out import EMITTERS, Made, carry_out
 from quantcli.pipeline.contest import best_of
@@ -25,6 +24,7 @@ from quantcli.pipeline.placed import measured_placement, prepared_for, with_choi
 from quantcli.pipeline.placement_verdict import PlacementVerdict
 from quantcli.pipeline.reporting import check_report_forms, convert_report, write_reports
 from quantcli.pipeline.samples import check_mask, open_samples
+from quantcli.pipeline.saved_plan import plan_of, read_plan
 from quantcli.pipeline.source import FloatModel, load_float_model, runnable
 from quantcli.pipeline.types import ConvertRequest, ConvertResult, DataOptions
 from quantcli.pipeline.verify import verify
@@ -34,7 +34,7 @@ from quantcli.pipeline.writing import check_outputs, data_files, write_text
 from quantcli.progress import Progress
 from quantcli.quantize.form import Form
 from quantcli.quantize.legality import check_scheme
-from quantcli.quantize.plan import Plan, plan_from_json
+from quantcli.quantize.plan import Plan
 from quantcli.quantize.planner import make_plan
 from quantcli.quantize.solve import Solution
 from quantcli.quantize.widths import opset_need, opset_need_of, possible_recipe
@@ -76,7 +76,7 @@ def convert(request: ConvertRequest, progress: Progress) -> ConvertResult:
     request = stated if saved is None else with_choices(stated, saved.choices)
     check_mask(request.mask, source.inputs)
     if request.dry_run:
-        plan = make_plan(source.whole, request.recipe) if saved is None else _checked(request, saved, source.whole)
+        plan = make_plan(source.whole, request.recipe) if saved is None else plan_of(request, saved, source.whole)
         _write_plan(request, plan)
         notes = (*source.notes, *already_notes(plan), *plan.remarks)
         return ConvertResult(plan=plan, source_bytes=source.bytes, notes=notes)
@@ -132,7 +132,7 @@ def _make(
         if saved.nearest:
             bench = replace(bench, samples=())
         return carry_out(
-            bench, _checked(request, saved, bench.source.whole), request, effort, method, progress
+            bench, plan_of(request, saved, bench.source.whole), request, effort, method, progress
         ), None
     verdict = measured_placement(request, source, statistics, progress)
     if verdict is not None:
@@ -207,41 +207,6 @@ def _check_request(request: ConvertRequest, output: Path) -> None:
 
 
 # Plan ---------------------------------------------------------------------------------------------------
-
-
-def read_plan(path: Path) -> Plan:
-    """The plan in a file.
-
-    Raises:
-        ConfigError: C103, it cannot be read, or is no plan.
-    """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(
-            "C103", f"plan '{path.name}' cannot be read: {error.strerror or error}", hint="check the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("C103", f"plan '{path.name}' is no text", hint="name a file of --plan-out") from error
-    return plan_from_json(text)
-
-
-def _checked(request: ConvertRequest, plan: Plan, view: GraphView) -> Plan:
-    """The plan, if its nodes are those of the graph.
-
-    Raises:
-        ConfigError: C104.
-    """
-    names, planned = {node.name for node in view.nodes}, {node.name for node in plan.nodes}
-    missing = sorted(planned ^ names)
-    if missing:
-        name = request.plan.name if request.plan is not None else ""
-        raise ConfigError(
-            "C104",
-            f"plan '{name}' is of another model: node '{missing[0]}' is not in both",
-            hint="make it again with: quantcli convert MODEL --plan-out FILE",
-        )
-    return plan
 
 
 def _write_plan(request: ConvertRequest, plan: Plan) -> None:

@@ -25,6 +25,7 @@ from quantcli.pipeline.dynamic_contest import AS_WITHOUT, Judged, Way, best_way,
 from quantcli.pipeline.forms import Maker, Outcome
 from quantcli.pipeline.refine import refine
 from quantcli.pipeline.samples import open_samples
+from quantcli.pipeline.saved_plan import carrying_out, plan_name, plan_of
 from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize
 from quantcli.pipeline.trial_feed import trial_feed
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
@@ -118,17 +119,11 @@ def _plan_of(request: ConvertRequest, saved: Plan | None, source: FloatModel) ->
     if names != planned and plan.equalization and not request.data.specs:
         raise ConfigError(
             "C104",
-            f"plan '{request.plan.name if request.plan else ''}' was made with samples, on which channels are "
+            f"plan '{plan_name(request)}' was made with samples, on which channels are "
             "balanced, and there are none",
             hint="give the samples with --data",
         )
-    if names != planned:
-        raise ConfigError(
-            "C104",
-            f"plan '{request.plan.name if request.plan else ''}' is of another model: node "
-            f"'{min(names ^ planned)}' is not in both",
-            hint="make it again with: quantcli convert MODEL --dynamic --plan-out FILE",
-        )
+    plan_of(request, plan, source.whole)
     if not plan.count(Action.QUANTIZE) and not plan.tables:
         raise nothing_to_quantize(source, plan)
     return plan
@@ -136,21 +131,8 @@ def _plan_of(request: ConvertRequest, saved: Plan | None, source: FloatModel) ->
 
 def _solved(request: ConvertRequest, source: FloatModel, plan: Plan) -> Solution:
     """Weights rounded to nearest."""
-    try:
+    with carrying_out(request):
         return solve_dynamic(plan, source.whole)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise _contradiction(request, error) from error
-
-
-def _contradiction(request: ConvertRequest, error: Exception) -> Exception:
-    """What to raise where a plan could not be carried out: a plan from a file may say anything."""
-    if request.plan is None:
-        return error
-    return ConfigError(
-        "C103",
-        f"plan '{request.plan.name}' contradicts itself or the model: {error}",
-        hint="make it again with: quantcli convert MODEL --dynamic --plan-out FILE",
-    )
 
 
 def _outcome(
@@ -159,10 +141,8 @@ def _outcome(
     """The model written down, and a feed to try it on."""
     trial = trial_feed(source, request)
     plan = with_spared(plan, source.whole, solution)
-    try:
+    with carrying_out(request):
         model = _emitted(source, plan, solution)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise _contradiction(request, error) from error
     return Outcome(
         source=source,
         plan=plan,

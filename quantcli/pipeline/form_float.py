@@ -19,6 +19,7 @@ from quantcli.pipeline.float_refine import Refined, refine_floats
 from quantcli.pipeline.float_work import FloatWork, broken
 from quantcli.pipeline.forms import Maker, Outcome
 from quantcli.pipeline.samples import WatchedSamples, open_samples
+from quantcli.pipeline.saved_plan import MAKE_AGAIN, plan_name, plan_of
 from quantcli.pipeline.source import FloatModel, runnable
 from quantcli.pipeline.source_light import load_lightly
 from quantcli.pipeline.trial_feed import trial_feed
@@ -117,15 +118,14 @@ def _recipe_of(recipe: Recipe, plan: Plan) -> Recipe:
 
 def _check(request: ConvertRequest, plan: Plan, source: FloatModel) -> None:
     """Refuse a plan of another model."""
-    names, planned = {node.name for node in source.whole.nodes}, {node.name for node in plan.nodes}
-    constants = {constant.name for constant in plan.narrow.constants} if plan.narrow is not None else set()
-    missing = sorted(planned ^ names) or sorted(name for name in constants if not source.whole.is_constant(name))
+    plan_of(request, plan, source.whole)
+    constants = () if plan.narrow is None else sorted(constant.name for constant in plan.narrow.constants)
+    missing = [name for name in constants if not source.whole.is_constant(name)]
     if missing:
-        name = request.plan.name if request.plan is not None else ""
         raise ConfigError(
             "C104",
-            f"plan '{name}' is of another model: '{missing[0]}' is not in both",
-            hint="make it again with: quantcli convert MODEL --plan-out FILE",
+            f"plan '{plan_name(request)}' is of another model: '{missing[0]}' is not in both",
+            hint=MAKE_AGAIN,
         )
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from quantcli.algorithms.effort import EFFORTS
 from quantcli.data.fingerprint import Fingerprint
 from quantcli.data.overlap import SampleDigests
-from quantcli.errors import ConfigError, ModelError
+from quantcli.errors import ModelError
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.graph.shapes import forget_types
 from quantcli.pipeline.forms import Maker, Outcome
 from quantcli.pipeline.refine_weights import refine_weights
 from quantcli.pipeline.samples import check_mask, open_samples
+from quantcli.pipeline.saved_plan import carrying_out, plan_of
 from quantcli.pipeline.source import FloatModel, load_float_model, nothing_to_quantize
 from quantcli.pipeline.trial_feed import trial_feed
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
@@ -58,14 +59,7 @@ def plan_weight_only(request: ConvertRequest, saved: Plan | None = None) -> tupl
         )
         check_mask(request.mask, source.inputs)
         plan = make_weight_only_plan(source.whole, request.recipe) if saved is None else saved
-        different = {node.name for node in source.whole.nodes} ^ {node.name for node in plan.nodes}
-        if different:
-            raise ConfigError(
-                "C104",
-                f"plan '{request.plan.name if request.plan else ''}' is of another model: node "
-                f"'{min(different)}' is not in both",
-                hint="make it again with: quantcli convert MODEL --weight-only --plan-out FILE",
-            )
+        plan_of(request, plan, source.whole)
         if not (plan.layers or plan.constants or plan.tables):
             raise nothing_to_quantize(source, plan)
         model = source.prepared.clone()
@@ -90,17 +84,9 @@ def make_weight_only(request: ConvertRequest, saved: Plan | None, progress: Prog
     """
     source, plan = plan_weight_only(request, saved)
     trial = trial_feed(source, request)
-    try:
+    with carrying_out(request):
         made = _rounded(source, plan, request, progress)
         model = emit_weight_only(source, plan, made.weights, request.format)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-        if request.plan is None:
-            raise
-        raise ConfigError(
-            "C103",
-            f"plan '{request.plan.name}' contradicts itself or the model: {error}",
-            hint="make it again with: quantcli convert MODEL --plan-out FILE",
-        ) from error
     return Outcome(
         source=source,
         plan=plan,

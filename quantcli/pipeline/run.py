@@ -12,12 +12,13 @@ from quantcli.evaluate.gate_syntax import require_measurable
 from quantcli.evaluate.metric_table import Needs
 from quantcli.pipeline.calibrate import calibrate
 from quantcli.pipeline.compare import compare, gates_of
-from quantcli.pipeline.convert import convert, read_plan
+from quantcli.pipeline.convert import convert
 from quantcli.pipeline.convert_or_rescue import convert_or_rescue
 from quantcli.pipeline.reporting import check_report_forms, coverage, write_reports
 from quantcli.pipeline.run_digests import MISSING, step_inputs, step_outputs
 from quantcli.pipeline.run_state import Record, RunState, why_stale
 from quantcli.pipeline.run_types import Finding, Job, Outcome, Step, StepTaken
+from quantcli.pipeline.saved_plan import read_plan
 from quantcli.pipeline.tune import convert_to_target
 from quantcli.pipeline.tune_types import TuneOptions, TuneRequest
 from quantcli.pipeline.types import CompareRequest, ConvertRequest, DataOptions
