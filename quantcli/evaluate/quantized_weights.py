@@ -119,14 +119,9 @@ def find_constant(view: GraphView, name: str, *, scale: str = "", zero: str = ""
 
 
 def _steps(view: GraphView, node: NodeInfo) -> FoundWeight | None:
-    """The weight of MatMulInteger or ConvInteger; its scale is multiplied to the product, somewhere behind.
-
-    onnxruntime names it after the weight ("w_quantized", "w_scale"); else it is looked for behind the product:
-    Cast, and Mul with the product of two scales, of which one is constant. Without such a constant it is unknown.
-    """
+    """The weight of MatMulInteger or ConvInteger; its scale is multiplied to the product, somewhere behind."""
     axis = 0 if node.op_type == "ConvInteger" else -1
-    base = node.input(1).removesuffix("_quantized")
-    scale = f"{base}_scale" if view.is_constant(f"{base}_scale") else _scale_behind(view, node)
+    scale = scale_of_steps(view, node)
     if scale:
         return _dequantized(view, node.input(1), scale, node.input(3), axis, 0)
     q = folded_value(view, node.input(1))
@@ -143,6 +138,16 @@ def _steps(view: GraphView, node: NodeInfo) -> FoundWeight | None:
         granularity="",
         scaled=False,
     )
+
+
+def scale_of_steps(view: GraphView, node: NodeInfo) -> str:
+    """The constant with the scale of the weight of MatMulInteger or ConvInteger; "" where it is unknown.
+
+    onnxruntime names it after the weight ("w_quantized", "w_scale"); else it is looked for behind the product:
+    Cast, and Mul with the product of two scales, of which one is constant.
+    """
+    base = node.input(1).removesuffix("_quantized")
+    return f"{base}_scale" if view.is_constant(f"{base}_scale") else _scale_behind(view, node)
 
 
 def _scale_behind(view: GraphView, node: NodeInfo) -> str:

@@ -2,7 +2,8 @@
 
 What a slice is compared with is found by the code that reads whole weights (``quantized_weights``), from a picture
 of the graph in which the constants behind the weight are cut down to the slice. That is known for MatMul and Gemm
-whose weight is in float, behind one DequantizeLinear, or packed in MatMulNBits; every other weight is one slice.
+whose weight is in float, behind one DequantizeLinear, or packed in MatMulNBits, and for MatMulInteger; every other
+weight is one slice.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, find_weight
+from quantcli.evaluate.quantized_weights import FoundWeight, constant_value, find_weight, scale_of_steps
 from quantcli.evaluate.recurrent_weights import RECURRENT, find_recurrent
 from quantcli.evaluate.structure import DEQUANTIZE_OPS
 from quantcli.graph.view import GraphView, NodeInfo
@@ -99,6 +100,8 @@ def _cut_of(view: GraphView, node: NodeInfo) -> _Cut | None:
         if not isinstance(channels, int) or not all(_divides(view, name, channels) for name in names):
             return None
         return _Cut(view, node, dict.fromkeys(names, 0), channels)
+    if node.op == "MatMulInteger":
+        return _cut_of_integers(view, node)
     if node.op_type not in ("MatMul", "Gemm") or node.domain:
         return None
     axis = 0 if node.attributes.get("transB") else 1
@@ -130,6 +133,24 @@ def _cut_of_dequantized(view: GraphView, node: NodeInfo, maker: NodeInfo, axis: 
             axes[name] = -1
         else:
             return None
+    return _Cut(view, node, axes, shape[axis])
+
+
+def _cut_of_integers(view: GraphView, node: NodeInfo) -> _Cut | None:
+    """The weight of MatMulInteger, perhaps the transpose of a table, its zero points, and its scales."""
+    name, axis = node.input(1), 1
+    maker = view.producer(name)
+    if maker is not None and maker.op == "Transpose" and maker.attributes.get("perm") == (1, 0):
+        name, axis = maker.input(0), 0
+    shape = _shape(view, name)
+    if shape is None or len(shape) != 2:
+        return None
+    axes = {name: axis}
+    for other in filter(None, (node.input(3), scale_of_steps(view, node))):
+        found = _shape(view, other)
+        if found not in ((), (1,), (shape[axis],)):
+            return None
+        axes[other] = 0 if found == (shape[axis],) else -1
     return _Cut(view, node, axes, shape[axis])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,8 +20,16 @@ from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import GraphView
 from quantcli.quantize.plan import LayerPlan, Plan, RecurrentPlan
 from quantcli.quantize.recurrent import LSTM_INPUTS
+from quantcli.quantize.rounding_later import Integers
 from quantcli.quantize.solve import Solution
-from quantcli.quantize.solve_dynamic import QuantizedGates, product_form, tied_tables
+from quantcli.quantize.solve_dynamic import (
+    QuantizedGates,
+    layer_rounding,
+    product_form,
+    product_shape,
+    table_rounding,
+    tied_tables,
+)
 from quantcli.quantize.tables import TableWriter
 
 CONTRIB = "com.microsoft"
@@ -43,7 +52,7 @@ class DynamicEmitter:
         self._solution = solution
         self._gates = gates
         self._rounded: dict[tuple[str, str], tuple[str, str, str]] = {}
-        self._stored: dict[tuple[str, bytes, bytes], tuple[str, str]] = {}
+        self._stored: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._zeros: dict[tuple[int, ...], str] = {}
         self._writer = TableWriter(editor, view)
         self._tied = tied_tables(plan, view, solution)
@@ -52,8 +61,7 @@ class DynamicEmitter:
     def emit(self) -> None:
         """Write everything."""
         for table in self._plan.tables:
-            found = self._solution.tables[table.node]
-            self._writer.write(table, found.values, found.params)
+            self._writer.write(table, table_rounding(self._solution, table.node))
         for layer in self._plan.layers:
             self._layer(layer)
         for item in self._plan.recurrent:
@@ -96,18 +104,25 @@ class DynamicEmitter:
 
     def _weight(self, layer: LayerPlan) -> tuple[str, str]:
         """Integers, (…, inputs, outputs), and scales."""
-        found = self._solution.layers[layer.node]
-        integers = np.ascontiguousarray(product_form(found.weight, self._view.node_by_name[layer.node]))
-        return self._store(layer.weight, integers, found.weight_params.scale, self._tied.get(layer.node, ""))
+        found, node = layer_rounding(self._solution, layer.node), self._view.node_by_name[layer.node]
+        turned = replace(
+            found,
+            shape=product_shape(found.shape, node),
+            integers=lambda: np.ascontiguousarray(product_form(found.integers(), node)),
+            rule=found.rule and f"{found.rule} of {'columns' if node.attributes.get('transB', 0) else 'rows'}",
+        )
+        return self._store(layer.weight, turned, found.params.scale, self._tied.get(layer.node, ""))
 
-    def _store(self, name: str, integers: np.ndarray, scale: np.ndarray, table: str = "") -> tuple[str, str]:
+    def _store(self, name: str, found: Integers, scale: np.ndarray, table: str = "") -> tuple[str, str]:
         """Integers and scales; equal ones of one name are stored once, and a transposed ``table`` with it."""
-        key = (name, _digest(integers), _digest(scale))
+        key = (name, found.rule or _digest(found.integers()), _digest(scale))
         if key not in self._stored:
             if table:
                 stored = self._transposed(table)
             else:
-                stored = self._editor.add_initializer(f"{name}_quantized", integers)
+                stored = self._editor.add_lazy_initializer(
+                    f"{name}_quantized", found.dtype, found.shape, found.integers
+                )
             self._stored[key] = stored, self._editor.add_initializer(f"{name}_scale", scale)
         return self._stored[key]
 
@@ -145,11 +160,11 @@ class DynamicEmitter:
         """DynamicQuantizeLSTM in the place of LSTM; name, results and attributes stay."""
         node, found = self._view.node_by_name[item.node], self._gates[item.node]
         inputs = [node.input(index) for index in range(LSTM_INPUTS)]
-        for index, base, integers, scale in (
+        for index, base, rounding, scale in (
             (1, item.weight, found.weight, found.weight_scale),
             (2, item.recurrence, found.recurrence, found.recurrence_scale),
         ):
-            inputs[index], stored_scale = self._store(base, integers, scale)
+            inputs[index], stored_scale = self._store(base, rounding, scale)
             inputs += [stored_scale, self._zero_points(scale.shape)]
         attributes = {key: value for key, value in node.attributes.items() if key != "layout"}
         attributes["hidden_size"] = found.recurrence.shape[1]
@@ -163,6 +178,6 @@ class DynamicEmitter:
         return self._zeros[shape]
 
 
-def _digest(array: np.ndarray) -> bytes:
-    """What tells arrays apart, in 32 bytes: there may be gigabytes of them."""
-    return hashlib.sha256(array.tobytes()).digest()
+def _digest(array: np.ndarray) -> str:
+    """What tells arrays apart, in 64 letters: there may be gigabytes of them."""
+    return hashlib.sha256(array.tobytes()).hexdigest()

@@ -22,6 +22,7 @@ from quantcli.core.spec import QuantParams
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.view import GraphView, Use
 from quantcli.quantize.plan import LayerPlan, Plan, TensorPlan
+from quantcli.quantize.rounding_later import made
 from quantcli.quantize.solve import Solution
 from quantcli.quantize.tables import TableWriter
 
@@ -215,7 +216,7 @@ class QdqEmitter:
         writer = TableWriter(self.editor, self.view)
         for table in self.plan.tables:
             found = self.solution.tables[table.node]
-            writer.write(table, found.values, found.params)
+            writer.write(table, made(found.values, found.params))
 
     def constant(
         self, name: str, values: np.ndarray, params: QuantParams, held: QType | None = None

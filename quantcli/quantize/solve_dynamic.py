@@ -1,4 +1,4 @@
-"""Integer weights of a plan of the dynamic form.
+"""Integer weights of a plan of the dynamic form: scales at once, integers when they are asked for.
 
 Parameters of activations are computed while the model runs, as DynamicQuantizeLinear (ai.onnx 11) defines it:
 
@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from quantcli.core.affine import params_from_range, quantize
+from quantcli.core.spec import QuantParams
 from quantcli.errors import ModelError
 from quantcli.graph.view import GraphView, NodeInfo
-from quantcli.quantize.plan import Plan
+from quantcli.quantize.plan import LayerPlan, Plan, RecurrentPlan, TablePlan
 from quantcli.quantize.recurrent import quantize_gates
-from quantcli.quantize.solve import Solution, solve_tables
+from quantcli.quantize.rounding_later import Deferred, Integers, Rounding, later, made
+from quantcli.quantize.solve import QuantizedConstant, Solution
+from quantcli.quantize.tables import round_table, table_params
 from quantcli.quantize.unsaturated import keep_apart
 from quantcli.quantize.weights import QuantizedLayer, weight_range
 
@@ -33,26 +36,72 @@ class QuantizedGates:
         recurrence_scale: As ``weight_scale``.
     """
 
-    weight: np.ndarray
+    weight: Integers
     weight_scale: np.ndarray
-    recurrence: np.ndarray
+    recurrence: Integers
     recurrence_scale: np.ndarray
 
 
 def solve_dynamic(plan: Plan, view: GraphView) -> Solution:
     """Round the weights of products and the tables to nearest; activations have no parameters.
 
+    Layers and tables are computed whenever they are read.
+
     Raises:
         ModelError: M301, a weight is not finite.
     """
-    layers = {}
-    for layer in plan.layers:
-        values = view.constant(layer.weight)
-        _require_finite(values, layer.weight, layer.node)
-        bound = weight_range(values, layer.weight_spec)
-        params = keep_apart(values, params_from_range(-bound, bound, layer.weight_spec), layer.pairs)
-        layers[layer.node] = QuantizedLayer(weight=quantize(values, params), weight_params=params)
-    return Solution(tensors={}, layers=layers, constants={}, tables=solve_tables(plan, view), dropped=(), kept=())
+    layers = {layer.node: _layer(layer, view) for layer in plan.layers}
+    tables: dict[str, Rounding] = {}
+    for table in plan.tables:
+        if table.table not in tables:
+            tables[table.table] = _table(table, view)
+    return Solution(
+        tensors={},
+        layers=Deferred(layers, _quantized_layer),
+        constants={},
+        tables=Deferred({table.node: tables[table.table] for table in plan.tables}, _quantized_table),
+        dropped=(),
+        kept=(),
+    )
+
+
+def _layer(layer: LayerPlan, view: GraphView) -> Rounding:
+    values, name = view.constant(layer.weight), layer.weight
+    _require_finite(values, name, layer.node)
+    bound = weight_range(values, layer.weight_spec)
+    params = keep_apart(values, params_from_range(-bound, bound, layer.weight_spec), layer.pairs)
+    rule = f"nearest, axis {layer.weight_spec.axis}"
+    return later(params, values, name, lambda: quantize(view.constant(name), params), rule)
+
+
+def _table(table: TablePlan, view: GraphView) -> Rounding:
+    values, name = view.constant(table.table), table.table
+    params = table_params(values, table.spec)
+    return later(params, values, name, lambda: round_table(view.constant(name), params), "nearest")
+
+
+def _quantized_layer(integers: np.ndarray, params: QuantParams) -> QuantizedLayer:
+    return QuantizedLayer(weight=integers, weight_params=params)
+
+
+def _quantized_table(integers: np.ndarray, params: QuantParams) -> QuantizedConstant:
+    return QuantizedConstant(values=integers, params=params)
+
+
+def layer_rounding(solution: Solution, node: str) -> Rounding:
+    """The integers of the weight of layer ``node``, which need not be in memory."""
+    if isinstance(solution.layers, Deferred):
+        return solution.layers.roundings[node]
+    found = solution.layers[node]
+    return made(found.weight, found.weight_params)
+
+
+def table_rounding(solution: Solution, node: str) -> Rounding:
+    """The integers of the table that ``node`` looks up, which need not be in memory."""
+    if isinstance(solution.tables, Deferred):
+        return solution.tables.roundings[node]
+    found = solution.tables[node]
+    return made(found.values, found.params)
 
 
 def tied_tables(plan: Plan, view: GraphView, solution: Solution) -> dict[str, str]:
@@ -65,14 +114,14 @@ def tied_tables(plan: Plan, view: GraphView, solution: Solution) -> dict[str, st
         Node of the layer → table.
     """
     found = {}
-    tables = {table.table: solution.tables[table.node] for table in plan.tables}
-    for node, layer in solution.layers.items():
-        integers = product_form(layer.weight, view.node_by_name[node])
+    tables = {table.table: table_rounding(solution, table.node) for table in plan.tables}
+    for node in solution.layers:
+        layer, info = layer_rounding(solution, node), view.node_by_name[node]
         for name, table in tables.items():
-            alike = table.values.T.shape == integers.shape and np.array_equal(
-                table.params.scale, layer.weight_params.scale
+            alike = table.shape[::-1] == product_shape(layer.shape, info) and np.array_equal(
+                table.params.scale, layer.params.scale
             )
-            if alike and np.array_equal(table.values.T, integers):
+            if alike and np.array_equal(table.integers().T, product_form(layer.integers(), info)):
                 found[node] = name
                 break
     return found
@@ -102,6 +151,11 @@ def product_form(weight: np.ndarray, node: NodeInfo) -> np.ndarray:
     return weight.T if node.attributes.get("transB", 0) else weight
 
 
+def product_shape(shape: tuple[int, ...], node: NodeInfo) -> tuple[int, ...]:
+    """The shape of ``product_form`` of a weight of ``shape``."""
+    return shape[::-1] if node.attributes.get("transB", 0) else shape
+
+
 def solve_recurrent(plan: Plan, view: GraphView) -> dict[str, QuantizedGates]:
     """Round the weights of every LSTM to nearest, by node.
 
@@ -110,16 +164,25 @@ def solve_recurrent(plan: Plan, view: GraphView) -> dict[str, QuantizedGates]:
     """
     found = {}
     for item in plan.recurrent:
-        rounded = []
-        for name in (item.weight, item.recurrence):
-            values = view.constant(name)
-            _require_finite(values, name, item.node)
-            rounded.append(quantize_gates(values, item.spec, item.pairs))
-        (weight, weight_scale), (recurrence, recurrence_scale) = rounded
+        weight, weight_scale = _gates(item, item.weight, view)
+        recurrence, recurrence_scale = _gates(item, item.recurrence, view)
         found[item.node] = QuantizedGates(
             weight=weight, weight_scale=weight_scale, recurrence=recurrence, recurrence_scale=recurrence_scale
         )
     return found
+
+
+def _gates(item: RecurrentPlan, name: str, view: GraphView) -> tuple[Integers, np.ndarray]:
+    """Integers and scales of one weight of an LSTM."""
+    values = view.constant(name)
+    _require_finite(values, name, item.node)
+    found, scale = quantize_gates(values, item.spec, item.pairs)
+
+    def integers() -> np.ndarray:
+        return quantize_gates(view.constant(name), item.spec, item.pairs)[0]
+
+    rule = f"nearest gates, axis {item.spec.axis}"
+    return Integers(dtype=found.dtype.name, shape=found.shape, integers=integers, rule=rule), scale
 
 
 def _require_finite(values: np.ndarray, name: str, node: str) -> None:

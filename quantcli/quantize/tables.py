@@ -26,6 +26,7 @@ from quantcli.graph.view import GraphView, NodeInfo
 from quantcli.ops.reasons import Reason
 from quantcli.ops.targets import Target
 from quantcli.quantize.plan import TablePlan
+from quantcli.quantize.rounding_later import Rounding
 
 SMALLEST_TABLE = 4096
 """Values below which a table stays in float: it would save less than 12 kB, and cost three nodes."""
@@ -95,16 +96,27 @@ def _left(cause: str) -> Reason:
 
 def quantize_table(values: np.ndarray, spec: QuantSpec) -> tuple[np.ndarray, QuantParams]:
     """Integers (shape of ``values``) and parameters, one scale per row of a float32 table of rank 2 or more."""
+    params = table_params(values, spec)
+    return round_table(values, params), params
+
+
+def table_params(values: np.ndarray, spec: QuantSpec) -> QuantParams:
+    """Parameters, one scale per row of a float32 table of rank 2 or more."""
     axes = tuple(range(1, values.ndim))
     bound = np.maximum(values.max(axis=axes), -values.min(axis=axes))
-    params = params_from_range(-bound, bound, spec)
+    return params_from_range(-bound, bound, spec)
+
+
+def round_table(values: np.ndarray, params: QuantParams) -> np.ndarray:
+    """Integers of a table, by what ``table_params`` gave."""
+    spec = params.spec
     integers = np.empty(values.shape, spec.dtype.storage)
     rows = max(1, _BLOCK_VALUES // math.prod(values.shape[1:]))
     for start in range(0, len(values), rows):
         part = slice(start, start + rows)
         block = QuantParams(spec=spec, scale=params.scale[part], zero_point=params.zero_point[part])
         integers[part] = quantize(values[part], block)
-    return integers, params
+    return integers
 
 
 class TableWriter:
@@ -115,10 +127,10 @@ class TableWriter:
         self._view = view
         self._stored: dict[str, tuple[str, str]] = {}
 
-    def write(self, plan: TablePlan, values: np.ndarray, params: QuantParams) -> None:
+    def write(self, plan: TablePlan, found: Rounding) -> None:
         """Put the lookup of an integer table in the place of ``plan.node``; node and result keep their names."""
         node = self._view.node_by_name[plan.node]
-        table, scales = self._store(plan, values, params)
+        table, scales = self._store(plan, found)
         name, index, rows = node.name, node.inputs[1], node.outputs[0]
         parts = [self._editor.new_value_name(f"{rows}_{part}") for part in ("integers", "steps", "scale")]
         integers, steps, scale = parts
@@ -135,12 +147,14 @@ class TableWriter:
         """Initializer of the integers of ``table``, which was written."""
         return self._stored[table][0]
 
-    def _store(self, plan: TablePlan, values: np.ndarray, params: QuantParams) -> tuple[str, str]:
+    def _store(self, plan: TablePlan, found: Rounding) -> tuple[str, str]:
         """Initializers of the integers and of the scales, which get the rank of the table."""
         if plan.table not in self._stored:
-            scales = params.scale.reshape(-1, *(1,) * (values.ndim - 1))
+            scales = found.params.scale.reshape(-1, *(1,) * (len(found.shape) - 1))
             self._stored[plan.table] = (
-                self._editor.add_initializer(f"{plan.table}_quantized", values),
+                self._editor.add_lazy_initializer(
+                    f"{plan.table}_quantized", found.dtype, found.shape, found.integers
+                ),
                 self._editor.add_initializer(f"{plan.table}_scale", scales),
             )
         return self._stored[plan.table]

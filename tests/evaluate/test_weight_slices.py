@@ -48,6 +48,13 @@ FORMS = {
     "MatMulNBits with zero points": view(
         f"{NBITS} (x, q, s, z)", q=PACKED, s=scale(30, 2), z=RNG.integers(0, 256, 30, dtype=np.uint8)
     ),
+    "MatMulInteger": view("MatMulInteger(x, w_quantized)", w_quantized=Q, w_scale=scale(30)),
+    "MatMulInteger with one scale and zero points": view(
+        "MatMulInteger(x, w_quantized, a, z)", w_quantized=Q, w_scale=np.float32(0.2), a=np.uint8(3), z=Q[0]
+    ),
+    "MatMulInteger of a turned table": view(
+        "MatMulInteger(x, v)", "Transpose <perm = [1, 0]> (q)", q=Q.T.copy(), v_scale=scale(30)
+    ),
 }
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_graphs import graph
 
-from quantcli.core.affine import dequantize
+from quantcli.core.affine import dequantize, quantize
+from quantcli.core.spec import QuantParams
 from quantcli.errors import ModelError
 from quantcli.evaluate.integer_layers import integer_layers
 from quantcli.evaluate.saturation import prove_saturation
 from quantcli.graph.edit import GraphEditor
 from quantcli.graph.model import OnnxModel
 from quantcli.quantize import plan_dynamic
+from quantcli.quantize import solve_dynamic as solving
 from quantcli.quantize.emit_dynamic import DynamicEmitter
 from quantcli.quantize.plan_dynamic import make_dynamic_plan
 from quantcli.quantize.recipe import Recipe
@@ -267,3 +270,57 @@ def test_the_plan_says_which_products_have_wider_scales() -> None:
     noted = with_spared(plan, view, solve_dynamic(plan, view))
     assert "scales are wider" in noted.layers[0].note
     assert "0 of 1 layers keep 8 bits" in spared_notes(noted)[0]
+
+
+TIED = (
+    "g (int64[N] i, float[N,64] x) => (float[N,100] y, float[N,64] z, float[N,64] u)"
+    "{ e = Gather(table, i) y = MatMul(e, turned) z = MatMul(x, w) u = Gemm <transB = 1> (x, w) }"
+)
+"""A table that is a weight as well, and a weight that is read both ways."""
+
+
+def tied() -> OnnxModel:
+    table = np.random.default_rng(4).normal(0, 1, (100, SIDE)).astype(np.float32)
+    return graph(TIED, table=table, turned=table.T.copy(), w=WEIGHT)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_integers_that_come_later_are_those_that_are_at_hand(per_channel: bool) -> None:
+    model = tied()
+    view = model.view()
+    plan = make_dynamic_plan(view, Recipe(per_channel=per_channel))
+    later = solve_dynamic(plan, view)
+    at_hand = replace(later, layers=dict(later.layers), tables=dict(later.tables))
+    files = []
+    for solution in (later, at_hand):
+        copy = model.clone()
+        editor = GraphEditor(copy)
+        DynamicEmitter(editor, view, plan, solution, {}).emit()
+        editor.finish()
+        files.append(copy.to_bytes())
+    assert files[0] == files[1]
+
+
+def test_integers_are_made_when_the_model_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounded: list[tuple[int, ...]] = []
+
+    def counted(values: np.ndarray, params: QuantParams) -> np.ndarray:
+        rounded.append(values.shape)
+        return quantize(values, params)
+
+    monkeypatch.setattr(solving, "quantize", counted)
+    model = emitted(graph(SHARED, w=WEIGHT, v=WEIGHT + 1))
+    assert rounded == []
+    model.to_bytes()
+    assert rounded == [WEIGHT.shape] * 2
+
+
+def test_forms_that_a_weight_does_not_take_are_found_out_before_it_is_rounded() -> None:
+    view = tied().view()
+    plan = make_dynamic_plan(view, Recipe())
+    layer, table = plan.layers[-1], plan.tables[0]
+    blocks = replace(layer, weight_spec=replace(layer.weight_spec, block=16))
+    columns = replace(table, spec=replace(table.spec, axis=1))
+    for wrong in (replace(plan, layers=(blocks,)), replace(plan, tables=(columns,))):
+        with pytest.raises(ValueError, match="have shape"):
+            solve_dynamic(wrong, view)
