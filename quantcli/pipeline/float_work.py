@@ -65,8 +65,8 @@ class FloatWork:
         forget_types(model, self.source.stated)
         with tempfile.TemporaryDirectory(prefix="quantcli-") as folder:
             path = Path(folder) / "trial.onnx"
-            save_model(model, path)
-            return model, trial_run(path, self.feed, threads=self.threads)
+            save_model(model, path, durable=False)
+            return model, trial_run(path, self.feed, threads=self.threads, in_parts=self.source.large)
 
     def that_runs(self) -> tuple[Plan, OnnxModel]:
         """The plan with all operators in float32 that the runtime turns out not to take."""

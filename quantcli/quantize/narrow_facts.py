@@ -8,6 +8,7 @@ SQNR of rounding it tells how many. IEEE 754-2019; Higham (2002), "Accuracy and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -73,6 +74,80 @@ class TensorWatch:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What becomes of a constant that is rounded to a narrow type.
+
+    Attributes:
+        size: Number of its elements.
+        over: The finite element of largest magnitude that becomes infinite, 0 for none.
+        least_over: Smallest magnitude of those that become infinite, inf for none.
+        lost: Elements that are not 0 and become 0.
+        least: Smallest magnitude of elements that are not 0, inf for none.
+        signal: Σ x² of finite elements up to the largest value of the type.
+        noise: Σ (x − round(x))² of the same.
+    """
+
+    size: int = 0
+    over: float = 0.0
+    least_over: float = math.inf
+    lost: int = 0
+    least: float = math.inf
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def __add__(self, other: Survey) -> Survey:
+        return Survey(
+            size=self.size + other.size,
+            over=max(self.over, other.over, key=abs),
+            least_over=min(self.least_over, other.least_over),
+            lost=self.lost + other.lost,
+            least=min(self.least, other.least),
+            signal=self.signal + other.signal,
+            noise=self.noise + other.noise,
+        )
+
+    @property
+    def overflows(self) -> bool:
+        """Whether a finite element becomes infinite."""
+        return self.over != 0
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether elements that are not 0 become 0, and there are few of them, or they all do."""
+        return bool(self.lost) and (self.size <= _FEW or self.lost == self.size)
+
+    @property
+    def sqnr(self) -> float:
+        """What rounding keeps, in dB."""
+        return sqnr_db(self.signal, self.noise)
+
+
+def survey(values: np.ndarray, dtype: str) -> Survey:
+    """A look at float32 ``values`` (any shape), a part at a time: they may be as large as the model."""
+    flat = values.reshape(-1)
+    found = Survey()
+    for start in range(0, flat.size, _PART_VALUES):
+        found += _survey(flat[start : start + _PART_VALUES], dtype)
+    return found
+
+
+def _survey(values: np.ndarray, dtype: str) -> Survey:
+    rounded = round_to(values, dtype).astype(np.float32)
+    finite, magnitude = np.isfinite(values), np.abs(values)
+    over = values[finite & ~np.isfinite(rounded)]
+    signal, noise = rounding_sums(values[finite], dtype)
+    return Survey(
+        size=values.size,
+        over=float(over[np.argmax(np.abs(over))]) if over.size else 0.0,
+        least_over=float(np.abs(over).min(initial=np.inf)),
+        lost=int(np.count_nonzero((values != 0) & (rounded == 0))),
+        least=float(magnitude.min(initial=np.inf, where=values != 0)),
+        signal=signal,
+        noise=noise,
+    )
+
+
 def rounding_sums(values: np.ndarray, dtype: str) -> tuple[float, float]:
     """(Σ x², Σ (x − round(x))²) of finite float32 ``values``, those beyond the largest value left out."""
     inside = values[np.abs(values) <= LARGEST[dtype]]
@@ -80,18 +155,8 @@ def rounding_sums(values: np.ndarray, dtype: str) -> tuple[float, float]:
     return float(np.square(inside, dtype=np.float64).sum()), float(np.square(error).sum())
 
 
-def beyond(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Elements of ``values`` (float32) that are finite, but become infinite in ``dtype``."""
-    finite = values[np.isfinite(values)]
-    over: np.ndarray = finite[~np.isfinite(round_to(finite, dtype).astype(np.float32))]
-    return over
-
-
-def vanishes(values: np.ndarray, dtype: str) -> bool:
-    """Whether elements that are not 0 become 0, and there are few of them, or they all do."""
-    lost = (values != 0) & (round_to(values, dtype).astype(np.float32) == 0)
-    return bool(lost.any()) and (values.size <= _FEW or bool(lost.all()))
-
-
 _FEW = 16
 """Up to so many elements, every one matters (an epsilon)."""
+
+_PART_VALUES = 2**20
+"""Elements that are looked at at a time: some 40 MB on the way."""

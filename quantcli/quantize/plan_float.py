@@ -25,7 +25,7 @@ from quantcli.ops.reasons import Reason
 from quantcli.ops.table import BODY_OPS
 from quantcli.quantize.already import already_quantized
 from quantcli.quantize.form import Form
-from quantcli.quantize.narrow_facts import LARGEST, LOWEST_SQNR, TensorFact, beyond, rounding_sums, vanishes
+from quantcli.quantize.narrow_facts import LARGEST, LOWEST_SQNR, Survey, TensorFact, survey
 from quantcli.quantize.narrow_graph import SMALLEST_STORED, index_nodes, islands, shape_values
 from quantcli.quantize.plan import Action, NarrowConstant, NarrowPlan, NodePlan, Plan
 from quantcli.quantize.recipe import Recipe, select, select_tensors
@@ -83,6 +83,7 @@ class _Planner:
         self.known = known
         self.dtype = recipe.float_type
         self.limits: dict[str, float | None] = {}
+        self.surveys: dict[str, Survey] = {}
         self.rules: dict[str, str] = {}
 
     def plan(self) -> Plan:
@@ -218,21 +219,24 @@ class _Planner:
 
     def _constant_refusal(self, node: NodeInfo, name: str) -> str:
         """Why ``node`` cannot read constant ``name`` in the narrow type; notes the limit of a mask."""
-        values = np.asarray(self.view.constant(name))
-        over = beyond(values, self.dtype)
-        if over.size:
-            largest = float(over[np.argmax(np.abs(over))])
+        found = self._surveyed(name)
+        if found.overflows:
             share = _MASKS.get(node.op_type)
-            if share is None or float(np.abs(over).min()) < _SENTINEL:
-                return f"'{name}' holds {largest:.3g}; {self.dtype} ends at {LARGEST[self.dtype]:.5g}"
+            if share is None or found.least_over < _SENTINEL:
+                return f"'{name}' holds {found.over:.3g}; {self.dtype} ends at {LARGEST[self.dtype]:.5g}"
             limit = LARGEST[self.dtype] / share
             self.limits[name] = min(limit, self.limits.get(name) or math.inf)
-        if vanishes(values, self.dtype):
-            return f"'{name}' holds {float(np.abs(values[values != 0]).min()):.3g}, which {self.dtype} makes 0"
-        signal, noise = rounding_sums(values[np.isfinite(values)], self.dtype)
-        if values.size > 1 and noise > signal * 10 ** (-LOWEST_SQNR / 10):
+        if found.vanishes:
+            return f"'{name}' holds {found.least:.3g}, which {self.dtype} makes 0"
+        if found.size > 1 and found.sqnr < LOWEST_SQNR:
             return f"'{name}' is so small that {self.dtype} would lose most of its bits"
         return ""
+
+    def _surveyed(self, name: str) -> Survey:
+        """What becomes of a constant; each is read once."""
+        if name not in self.surveys:
+            self.surveys[name] = survey(np.asarray(self.view.constant(name)), self.dtype)
+        return self.surveys[name]
 
     # Constants --------------------------------------------------------------------------------------
 
@@ -269,10 +273,8 @@ class _Planner:
 
     def _holds(self, name: str) -> bool:
         """Whether the type can hold the constant, masks that were given a limit included."""
-        values = np.asarray(self.view.constant(name))
-        if beyond(values, self.dtype).size and name not in self.limits:
-            return False
-        return not vanishes(values, self.dtype)
+        found = self._surveyed(name)
+        return not (found.overflows and name not in self.limits) and not found.vanishes
 
     # Types ------------------------------------------------------------------------------------------
 

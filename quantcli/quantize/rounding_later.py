@@ -26,8 +26,8 @@ class Integers:
         dtype: numpy's name of their type.
         shape: Their shape.
         integers: Gives them; the same at each call.
-        rule: How they follow from the weight; equal for equal integers of one weight that have equal scales. "" where
-            only the integers themselves tell.
+        rule: How they follow from the weight: with equal scales, equal rules make equal integers of one weight. ""
+            where only the integers themselves tell.
     """
 
     dtype: str

@@ -1,7 +1,8 @@
 """Whether onnxruntime loads and runs a model, found out in a process of its own.
 
 A kernel that ends the process with a segmentation fault cannot be caught where it runs. So a model that was made
-here is first run by a child; what becomes of the child is a value.
+here is first run by a child; what becomes of the child is a value. A model that is too large for a session runs
+part by part there; whether its operators have kernels is then asked of the graph without the weights.
 
 The child runs this module: a request as JSON on its standard input, the answer as JSON on its standard output.
 """
@@ -16,11 +17,14 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from quantcli.errors import QuantcliError, RuntimeFailure
+
+if TYPE_CHECKING:
+    from quantcli.runtime.in_parts import InParts
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,14 +48,23 @@ def refuse_crash(model: Path) -> None:
         )
 
 
-def trial_run(model: Path, feed: Mapping[str, np.ndarray] | None, *, threads: int = 1) -> str:
+def trial_run(
+    model: Path, feed: Mapping[str, np.ndarray] | None, *, threads: int = 1, in_parts: bool = False
+) -> str:
     """Load ``model``, and run it once on ``feed`` where there is one, in a process of its own.
+
+    Args:
+        model: Its file.
+        feed: Complete feed; None where there is none.
+        threads: Intra-op threads.
+        in_parts: Whether it is too large to be held by one session.
 
     Returns:
         "" where that went well; otherwise what went wrong, a crash of the process included.
     """
     with tempfile.TemporaryDirectory(prefix="quantcli-") as folder:
         request: dict[str, Any] = {"model": str(model), "threads": threads, "sample": None, "names": []}
+        request["in_parts"] = in_parts
         if feed is not None:
             path = Path(folder) / "sample.npz"
             np.savez(path, *(_plain(array) for array in feed.values()))
@@ -93,11 +106,24 @@ def _answer(request: Mapping[str, Any]) -> str:
     """In the child: load and run."""
     from quantcli.runtime.session import Session, SessionSettings
 
-    session = Session(Path(request["model"]), SessionSettings(threads=int(request["threads"])))
+    model, threads = Path(request["model"]), int(request["threads"])
+    runner = _parts(model, threads) if request["in_parts"] else Session(model, SessionSettings(threads=threads))
     if request["sample"] is not None:
         with np.load(request["sample"], allow_pickle=False) as file:
-            session.run({name: file[key] for name, key in zip(request["names"], file.files, strict=True)})
+            runner.run({name: file[key] for name, key in zip(request["names"], file.files, strict=True)})
     return ""
+
+
+def _parts(path: Path, threads: int) -> InParts:
+    """A model that runs part by part, after a look at the graph without its weights."""
+    from quantcli.graph.read_view import load_named
+    from quantcli.graph.weightless import without_weights
+    from quantcli.runtime.in_parts import InParts
+    from quantcli.runtime.session import Session, SessionSettings
+
+    model = load_named(path)
+    Session(without_weights(model).model.to_bytes(), SessionSettings(threads=threads, optimization="disabled"))
+    return InParts(model, SessionSettings(threads=threads, config={"session.disable_prepacking": "1"}))
 
 
 def _main() -> None:

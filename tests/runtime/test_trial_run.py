@@ -48,3 +48,16 @@ def test_a_model_that_ends_a_process_is_refused(model: Path, monkeypatch: pytest
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: crashed)
     with pytest.raises(RuntimeFailure, match="ended the process by SIGSEGV that loads the model"):
         refuse_crash(model)
+
+
+def test_a_large_model_is_tried_part_by_part(model: Path) -> None:
+    feed = {"x": np.ones((3, 2), np.float32), "s": np.array([2, 3])}
+    assert trial_run(model, feed, in_parts=True) == ""
+    assert "Reshape" in trial_run(model, feed | {"s": np.array([4, 4])}, in_parts=True)
+
+
+def test_an_operator_without_a_kernel_is_found_without_a_sample(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float16[2] x) => (float16[2] y) { y = Gelu20 (x) }'
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    assert "Gelu20" in trial_run(path, None, in_parts=True)
