@@ -18,7 +18,7 @@ from quantcli.graph.model import OnnxModel
 from quantcli.graph.model_io import model_size
 from quantcli.graph.read_view import load_named
 from quantcli.graph.weightless import without_weights
-from quantcli.runtime.in_parts import InParts
+from quantcli.runtime.in_parts import UNPACKED, InParts
 from quantcli.runtime.session import Session, SessionSettings
 from quantcli.runtime.trial_run import refuse_crash
 
@@ -87,5 +87,4 @@ def open_runner(path: Path, settings: SessionSettings) -> Runner:
     """
     if not is_large(path):
         return Session(path, settings)
-    config = {**settings.config, "session.disable_prepacking": "1"}
-    return InParts(load_named(path), replace(settings, config=config))
+    return InParts(load_named(path), replace(settings, config={**settings.config, **UNPACKED}))

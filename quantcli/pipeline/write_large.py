@@ -22,7 +22,7 @@ from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.verify import check_outputs, check_values, must_hold
 from quantcli.quantize.plan import Plan
 from quantcli.quantize.widths import integer_kernels
-from quantcli.runtime.in_parts import InParts
+from quantcli.runtime.in_parts import UNPACKED, InParts
 from quantcli.runtime.kernel_report import KernelReport
 from quantcli.runtime.kernels import kernel_report
 from quantcli.runtime.session import Session, SessionSettings
@@ -62,7 +62,8 @@ def verify_in_parts(
         OutputError: O301.
     """
     model = load_named(path)
-    settings = SessionSettings(threads=threads)
+    # Weights of a narrow type become float32 in memory, and would be packed into a third copy.
+    settings = SessionSettings(threads=threads, config={} if plan.narrow is None else UNPACKED)
     expected = integer_kernels(plan)
     structure = without_weights(model).model
     with must_hold():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from quantcli.runtime.session import Session, SessionSettings
 
 PART_BYTES = 64 * 2**20
 """Weights of a part, unless one node has more."""
+
+UNPACKED: Mapping[str, str] = MappingProxyType({"session.disable_prepacking": "1"})
+"""Configuration of a session that uses weights as they are stored: slower, in half the memory."""
 
 Seen = Callable[[Path], None]
 """Is shown the file of a part before it runs."""

@@ -118,12 +118,12 @@ def _parts(path: Path, threads: int) -> InParts:
     """A model that runs part by part, after a look at the graph without its weights."""
     from quantcli.graph.read_view import load_named
     from quantcli.graph.weightless import without_weights
-    from quantcli.runtime.in_parts import InParts
+    from quantcli.runtime.in_parts import UNPACKED, InParts
     from quantcli.runtime.session import Session, SessionSettings
 
     model = load_named(path)
     Session(without_weights(model).model.to_bytes(), SessionSettings(threads=threads, optimization="disabled"))
-    return InParts(model, SessionSettings(threads=threads, config={"session.disable_prepacking": "1"}))
+    return InParts(model, SessionSettings(threads=threads, config=UNPACKED))
 
 
 def _main() -> None:
