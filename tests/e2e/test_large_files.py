@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.mark.parametrize("form", ["external", "single"])
+@pytest.mark.parametrize("form", [pytest.param("external", marks=pytest.mark.slow), "single"])
 def test_a_plan_takes_the_memory_of_the_largest_tensor_only(folder: Path, form: str) -> None:
     options = ("--dynamic", "--dry-run")
     baseline = peak_of("convert", folder / "tiny.onnx", *options, large=0)
@@ -86,17 +86,27 @@ def test_two_large_models_are_compared_slice_by_slice(folder: Path) -> None:
 INT4 = ("--weight-only", "--weight-bits", "4", "--granularity", "block:32", "-f")
 
 
-@pytest.mark.parametrize("form", ["external", "single"])
-def test_weights_alone_are_converted_in_the_memory_of_the_largest_tensors(folder: Path, form: str) -> None:
-    output = folder / f"{form}.int4.onnx"
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    baseline = peak_of("convert", folder / "tiny.onnx", "-o", folder / "tiny.int4.onnx", *INT4, large=0)
-    found = peak_of("convert", folder / f"{form}.onnx", "-o", output, *INT4, large=100 * MB)
+FORMS = {"int4": (INT4, 0.17), "dynamic": (("--dynamic", "-f"), 0.27), "fp16": (("--bits", "fp16", "-f"), 0.52)}
+"""Options, and the most that the result may have of the bytes of the weights."""
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        ("external", "int4"),
+        *(pytest.param("single", name, marks=pytest.mark.slow) for name in FORMS),
+        pytest.param("external", "dynamic", marks=pytest.mark.slow),
+    ],
+)
+def test_weights_are_converted_in_the_memory_of_the_largest_tensors(folder: Path, form: str, name: str) -> None:
+    (options, share), output, small = FORMS[name], folder / f"{form}.{name}.onnx", folder / f"tiny.{name}.onnx"
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path != small}
+    baseline = peak_of("convert", folder / "tiny.onnx", "-o", small, *options, large=0)
+    found = peak_of("convert", folder / f"{form}.onnx", "-o", output, *options, large=100 * MB)
     assert found - baseline < 8 * LARGEST  # 134 of 184 MB
-    assert output.stat().st_size < 0.17 * SMALL.weight_bytes
-    made = {path.name for path in folder.iterdir() if path not in before}
-    assert made <= {output.name, "tiny.int4.onnx"}
-    assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path.name != "tiny.int4.onnx")
+    assert output.stat().st_size < share * SMALL.weight_bytes
+    assert {path for path in folder.iterdir() if path not in before} <= {output, small}
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
 @pytest.mark.slow
@@ -111,5 +121,6 @@ def test_a_model_of_3_gb_is_converted_in_less_than_1_gb(tmp_path: Path) -> None:
     settings = SessionSettings(config={"session.disable_prepacking": "1"})
     ours = Session(output, settings).run(feed)["logits"]
     theirs = InParts(load_named(tmp_path / "m.onnx"), settings).run(feed)["logits"]
-    # 4-bit rounding leaves about 20 dB of each weight; the error of 14 layers adds up to less than the signal
-    assert sqnr_db(float(np.sum(theirs**2)), float(np.sum((ours - theirs) ** 2))) > 5
+    # Blocks of 32 normal values leave 20 dB of each product. Of the 28 branches that are added up, the k-th brings
+    # 1/k of the power, with two roundings in a row: 20 - 10·log10(1 + 2·Σ 1/k) = 10.6 dB; measured were 11.7.
+    assert sqnr_db(float(np.sum(theirs**2)), float(np.sum((ours - theirs) ** 2))) > 10
