@@ -65,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("large")
     write_model(found / "external.onnx", SMALL)
     onnx.save(onnx.load(found / "external.onnx"), found / "single.onnx")
-    write_model(found / "tiny.onnx", Size(vocabulary=40, width=16, hidden=32, heads=2, layers=1))
+    write_model(found / "tiny.onnx", Size(vocabulary=400, width=64, hidden=128, heads=2, layers=1))
     return found
 
 
