@@ -54,8 +54,8 @@ FORMS = (
     Form(name="static W4A8", options=("--weight-bits", "4")),
     Form(name="static W8A16", options=("--activation-bits", "16")),
     Form(name="static fp8", options=("--bits", "fp8")),
-    Form(name="dynamic int8", options=("--dynamic",), data=False),
-    Form(name="dynamic int8, samples", options=("--dynamic",)),
+    Form(name="dynamic int8", options=("--dynamic", "--dynamic-lstm"), data=False),
+    Form(name="dynamic int8, samples", options=("--dynamic", "--dynamic-lstm")),
     Form(name="weight-only int8", options=("--weight-only", "--bits", "8"), data=False),
     Form(
         name="weight-only int4 block 32",
