@@ -20,6 +20,11 @@ _ASIDE = {NOT_ABOUT_FLOATS, "F231"}
 _NO_PRODUCT = "F221"
 """Says little of a node in the dynamic form; such reasons come behind the telling ones."""
 
+_OF_THE_FORM = {_NO_PRODUCT, "F231"}
+"""Reasons that the form has for all operators but a few, which are one line together."""
+
+_OTHERS = "(others)"
+
 _WORDS = {
     "quantize": "integer",
     "store": "stored",
@@ -70,7 +75,8 @@ def reason_rows(plan: Plan) -> list[tuple[str, str, str, str]]:
     groups: dict[tuple[str, str], list[NodePlan]] = {}
     for node in plan.nodes:
         if node.reason is not None:
-            groups.setdefault((node.reason.code, node.op_type), []).append(node)
+            operator = _OTHERS if node.reason.code in _OF_THE_FORM else node.op_type
+            groups.setdefault((node.reason.code, operator), []).append(node)
     ranked = sorted(groups.items(), key=lambda item: (_rank(item[0][0]), -len(item[1]), item[0]))
     return [(str(len(nodes)), op, code, _sentence(nodes)) for (code, op), nodes in ranked]
 

@@ -29,7 +29,7 @@ def show_conversion(screen: Screen, request: ConvertRequest, result: ConvertResu
     show_plan(screen, result.plan, limit=_REASONS_SHOWN)
     if result.kernels is not None and result.plan.narrow is None:
         _show_kernels(screen, result.kernels)
-    _show_rounding(screen, result)
+    _show_rounding(screen, request, result)
     _show_fidelity(screen, result)
     for path in result.files:
         if path != result.output:
@@ -59,7 +59,7 @@ def _show_kernels(screen: Screen, kernels: KernelReport) -> None:
         screen.line(f"  … and {plural(len(unfused) - len(shown), 'more node')} that did not fuse (-v shows them)")
 
 
-def _show_rounding(screen: Screen, result: ConvertResult) -> None:
+def _show_rounding(screen: Screen, request: ConvertRequest, result: ConvertResult) -> None:
     """How channels were balanced, weights rounded and kernels placed."""
     facts = result.rounding
     if facts is not None:
@@ -69,7 +69,8 @@ def _show_rounding(screen: Screen, result: ConvertResult) -> None:
             text = f"{ways} on {plural(facts.samples, 'sample')}{balanced} (activations: {size(facts.peak_bytes)})"
         else:
             text = f"nearest{balanced}"
-        screen.fact("weights", f"{facts.effort}: {text}")
+        hint = "" if request.data.specs else "; --data CALIB rounds them against samples"
+        screen.fact("weights", f"{facts.effort}: {text}{hint}")
     verdict = result.placement
     if verdict is not None and verdict.best_ratio is not None:
         ratio = verdict.best_ratio
