@@ -18,6 +18,7 @@ REMEDIES: Mapping[str, str] = {
     "F208": "Nothing for a small table. A large one that is read in float as well is worth two "
     "copies in the model.",
     "F209": "--placement static goes by rules in place of measurements; inspect the plan with --plan-out.",
+    "F214": "Nothing: with it in integers transformers lose most of their accuracy. --target qnn wants it so.",
     "F221": "Nothing: the dynamic form is about products. The static form (--data) quantizes more operators.",
     "F222": "Quantize convolutions by the static form, with --data.",
     "F223": "Add --dynamic-lstm, if onnxruntime executes the model.",
