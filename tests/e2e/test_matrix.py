@@ -42,7 +42,7 @@ FLOATS = {"fp16": 58.0, "bf16": 44.0, FP8: 15.0}
 """A rounding to m digits behind the leading 1 is 2^-(m+1) of a value at most, 6.02·(m+1) + 4.8 dB below it: 71, 53
 and 29 dB for the 10, 7 and 3 digits; several roundings on the way to the output add up."""
 
-WEIGHTS = {16: 60.0, 8: 33.0, 4: 10.0, 2: -8.0}
+WEIGHTS = {16: 58.0, 8: 33.0, 4: 10.0, 2: -8.0}
 """Of weights with a scale per channel: about 6.02 dB a bit. Two bits have three values: such a model is not good
 for anything."""
 
