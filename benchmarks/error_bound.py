@@ -13,7 +13,7 @@ a radius e >= |v^ - v| around the value v that the same place has in the float m
   for weights. MatMulNBits: as MatMul, half a step for weights, and int8 activations by blocks where the runtime
   may choose them. GatherBlockQuantized: half of the largest step.
 * bilinear (Conv, ConvTranspose, MatMul, Gemm, Mul): f(|a|, e_b) + f(e_a, |b|) + f(e_a, e_b) + e_bias.
-* BatchNormalization with constants: its factor times e.
+* BatchNormalization with constants: its factor times e. LRN: see local_response.py.
 * sums (Add, Sum, Mean, ReduceSum, ReduceMean, AveragePool, GlobalAveragePool, CumSum): the operator on radii; Sub:
   the sum of radii; Div: (e_a + |a^/b^| e_b) / (|b^| - e_b) where b^ is larger than its radius.
 * nondecreasing in all operands (Relu, Clip, MaxPool, Max, Sigmoid, Tanh and the like):
@@ -35,36 +35,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from bound_rules import BILINEAR, COMPARISONS, LIPSCHITZ, MOVES, NONDECREASING, SHAPES, SUMS
+from local_response import local_response_radius
 from onnx import numpy_helper
 from run_nodes import Arrays, run_all, run_node
 from unroll import unrolled
 
-BILINEAR = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Mul"}
-SUMS = {"Add", "Sum", "Mean", "ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool", "CumSum"}
-NONDECREASING = {
-    "Relu", "Clip", "MaxPool", "GlobalMaxPool", "Max", "Min", "Sigmoid", "Tanh", "ReduceMax", "ReduceMin",
-    "LeakyRelu", "Elu", "Celu", "Selu", "HardSigmoid", "Softplus", "Softsign", "ThresholdedRelu", "Exp", "Sqrt",
-    "Log", "Atan", "Floor", "Ceil", "Round", "Sign", "Erf", "Cast",
-}  # fmt: skip
-MOVES = {
-    "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat", "Gather",
-    "GatherElements",
-    "GatherND", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Pad", "Compress", "ReverseSequence", "Identity",
-    "Trilu", "Dropout", "Where", "ScatterND", "ScatterElements", "CastLike",
-}  # fmt: skip
-SHAPES = {"Shape", "Size"}
-COMPARISONS = {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
-LIPSCHITZ = {
-    "Abs": 1.0,
-    "Neg": 1.0,
-    "Sin": 1.0,
-    "Cos": 1.0,
-    "Gelu": 1.13,
-    "Mish": 1.09,
-    "HardSwish": 1.5,
-    "Swish": 1.1,
-    "QuickGelu": 1.1,
-}
 STORED = "_quantized"
 """What the names of integers that stand for weights end with."""
 
@@ -251,6 +227,8 @@ class _Walk:
             "Softmax": self._softmax,
             "LogSoftmax": self._softmax,
             "Div": self._quotient,
+            "BatchNormalization": self._normalized,
+            "LRN": self._local_response,
         }
         if op in COMPARISONS:
             return self._comparison
@@ -309,11 +287,17 @@ class _Walk:
         self._set(node, run_node(self.model, copy, {name: self._radius(name) for name in node.input})[0])
 
     def _normalized(self, node: onnx.NodeProto) -> None:
-        """BatchNormalization with constants: an affine map of every channel."""
+        """BatchNormalization by exact values: an affine map of every channel."""
+        if any(np.any(self._radius(name)) for name in node.input[1:]):
+            self._without_bound(node)
+            return
         epsilon = next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
         factor = np.abs(self.values[node.input[1]]) / np.sqrt(self.values[node.input[4]] + epsilon)
         radius = self._radius(node.input[0])
         self._set(node, radius * factor.reshape(-1, *[1] * (radius.ndim - 2)))
+
+    def _local_response(self, node: onnx.NodeProto) -> None:
+        self._set(node, local_response_radius(node, self.values[node.input[0]], self._radius(node.input[0])))
 
     def _quotient(self, node: onnx.NodeProto) -> None:
         """|a/b - a^/b^| <= (e_a + |a^/b^| e_b) / (|b^| - e_b), where b cannot be 0."""

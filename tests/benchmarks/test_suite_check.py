@@ -150,6 +150,25 @@ def test_the_bound_of_float16_holds_and_is_not_idle() -> None:
     assert bound.radii["y"].max() < 64 * error.max()
 
 
+@pytest.mark.parametrize(
+    "operator", ["LRN<size = 3, alpha = 0.5, bias = 0.5>(d)", "BatchNormalization(d, s, b, m, v)"]
+)
+def test_bounds_of_normalizations_hold_and_are_not_idle(operator: str) -> None:
+    text = f"""g (float[1, 8, 5, 1] x) => (float[1, 8, 5, 1] y) {{
+        q = QuantizeLinear(x, scale, zero)  d = DequantizeLinear(q, scale, zero)  y = {operator} }}"""
+    exact = f"g (float[1, 8, 5, 1] d) => (float[1, 8, 5, 1] y) {{ y = {operator} }}"
+    x = normal(1, 8, 5, 1)
+    constants = {"s": normal(8), "b": normal(8), "m": normal(8), "v": np.abs(normal(8)) + 1}
+    used = constants if "Batch" in operator else {}
+    scale, zero = np.float32(8 / 255), np.array(128, np.uint8)
+    model = case(text, x, scale=scale, zero=zero, **used).model
+    bound = bound_of(model, {"x": x}, {})
+    error = np.abs(run_all(model, {"x": x})["y"] - run_all(case(exact, x, **used).model, {"d": x})["y"])
+    assert (error <= bound.radii["y"]).all()
+    # each step of the bound is two of the error's at most, and LRN counts its sum of squares on top
+    assert bound.radii["y"].max() < 20 * error.max()
+
+
 def test_infinity_that_float16_makes_has_no_bound() -> None:
     text = "g (float16[2] x) => (float[2] y) { m = Mul(x, x)  r = Reciprocal(m)  y = Cast<to = 1>(r) }"
     x = np.array([300, 3], np.float16)
