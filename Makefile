@@ -74,7 +74,7 @@ demo: $(VENV)/.runtime ## Calibrate, convert and compare a sample model; leaves 
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests (without the slow ones), with coverage
-	@$(PY) -m pytest --cov=quantcli --cov-report=term:skip-covered --cov-fail-under=0
+	@$(PY) -m pytest -n 2 --dist loadfile --cov=quantcli --cov-report=term:skip-covered --cov-fail-under=0
 
 .PHONY: test-browser
 test-browser: $(VENV)/.browser ## Open HTML reports in the Chromium of the system (QUANTCLI_CHROMIUM names another)
