@@ -159,7 +159,7 @@ def test_verbose_shows_every_node(spy):
     text = invoke(*DATA, "-v").stdout
     assert [name for name in ("conv0", "relu0", "flat", "soft", "shape") if f"  {name} " not in text] == []
     assert "into 'conv0'" in text
-    assert "(by 'op:Softmax')" in text
+    assert "(by 'op:Softmax')" in " ".join(text.split())  # narrow consoles wrap the last column
 
 
 def test_json_is_the_report_and_nothing_else(spy):
