@@ -190,7 +190,12 @@ def _layer(reading: WeightReading) -> LayerPlan:
 def _node_plan(
     node: NodeInfo, actions: dict[str, Action], reasons: dict[str, Reason], rules: dict[str, str]
 ) -> NodePlan:
-    rule = rules.get(node.name, "")
-    if node.name in actions:
-        return NodePlan(name=node.name, op_type=node.op, action=actions[node.name], rule=rule)
-    return NodePlan(name=node.name, op_type=node.op, action=Action.FLOAT, reason=reasons[node.name], rule=rule)
+    action = actions.get(node.name, Action.FLOAT)
+    return NodePlan(
+        name=node.name,
+        op_type=node.op,
+        action=action,
+        reason=None if node.name in actions else reasons[node.name],
+        rule=rules.get(node.name, ""),
+        body=node.scope,
+    )

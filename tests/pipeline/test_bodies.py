@@ -428,3 +428,13 @@ def test_weights_of_bodies_take_the_weight_only_form(tmp_path: Path, text: str, 
         given = {"x": x, **{name: np.asarray(value) for name, value in feeds.items()}}
         for expected, found in zip(run(model, given), run(result.output, given), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_a_plan_of_every_form_says_in_which_body_a_node_is(tmp_path: Path, form: Form) -> None:
+    text = IF.replace("1,4]", "1,64]")
+    onnx.save(proto(text, opset=17, w=permutation(1, 64)), tmp_path / "model.onnx")
+    recipe = Recipe(form=form, float_type="float16" if form is Form.FLOAT else "")
+    planned = convert(ConvertRequest(model=tmp_path / "model.onnx", recipe=recipe, dry_run=True), SilentProgress())
+    bodies = {node.body for node in planned.plan.nodes if node.op_type == "MatMul"}
+    assert bodies == {"choice/then_branch", "choice/else_branch"}
