@@ -95,6 +95,16 @@ def refine(
         max_bytes=max_bytes,
         rounded=rounded,
     )
+    found = sweep(given, pieces_run(threads), chooser.decide, progress)
+    return Refined(
+        solution=replace(solution, layers={**solution.layers, **found.layers}),
+        sweep=found,
+        variants=dict(sorted(chooser.variants.items())),
+    )
+
+
+def pieces_run(threads: int) -> Callable[[Piece], Run]:
+    """What runs the pieces of a model that the sweep cuts, each in a session of its own."""
     settings = SessionSettings(threads=threads)
 
     def make_run(piece: Piece) -> Run:
@@ -106,12 +116,7 @@ def refine(
 
         return run
 
-    found = sweep(given, make_run, chooser.decide, progress)
-    return Refined(
-        solution=replace(solution, layers={**solution.layers, **found.layers}),
-        sweep=found,
-        variants=dict(sorted(chooser.variants.items())),
-    )
+    return make_run
 
 
 def damping(pairs: Sequence[Pair]) -> float:

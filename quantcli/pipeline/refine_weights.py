@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,20 +12,19 @@ from quantcli.algorithms.effort import EFFORTS
 from quantcli.algorithms.layer_form import LayerForm
 from quantcli.algorithms.rounding import NEAREST
 from quantcli.algorithms.samples import Pair
-from quantcli.algorithms.sweep import Feed, Run, SweepInput, sweep
+from quantcli.algorithms.sweep import SweepInput, sweep
 from quantcli.algorithms.weight_rounding import round_weight
 from quantcli.core.affine import dequantize
 from quantcli.data.base import Sample
-from quantcli.graph.extract import Piece
-from quantcli.pipeline.refine import damping
-from quantcli.pipeline.source import FloatModel, runnable
+from quantcli.pipeline.refine import damping, pieces_run
+from quantcli.pipeline.source import FloatModel
 from quantcli.pipeline.types import ConvertRequest, RoundingFacts
 from quantcli.pipeline.workbench import mask_of
 from quantcli.progress import Progress
+from quantcli.quantize.body_plans import main_part
 from quantcli.quantize.plan import LayerPlan, Plan
 from quantcli.quantize.solve_weight_only import StoredWeight, roots
 from quantcli.quantize.weights import QuantizedLayer
-from quantcli.runtime.session import Session, SessionSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +64,7 @@ def refine_weights(
         RuntimeFailure: A piece of the model fails by itself.
     """
     chooser = _Chooser(source, plan, nearest, samples, request)
-    known = source.view.node_by_name  # the walk does not enter bodies, whose weights stay rounded to nearest
-    main = replace(
-        plan,
-        layers=tuple(layer for layer in plan.layers if layer.node in known),
-        constants=tuple(entry for entry in plan.constants if entry.node in known),
-        tables=tuple(table for table in plan.tables if table.node in known),
-    )
+    main = main_part(plan, source.view)  # the walk does not enter bodies, whose weights stay rounded to nearest
     given = SweepInput(
         model=source.prepared,
         view=source.view,
@@ -82,18 +75,7 @@ def refine_weights(
         max_bytes=request.max_memory,
         rounded=lambda values: values,
     )
-    settings = SessionSettings(threads=request.run.threads)
-
-    def make_run(piece: Piece) -> Run:
-        with runnable(piece.model) as loadable:
-            session = Session(loadable, settings)
-
-        def run(feeds: Iterable[Feed]) -> Iterator[Mapping[str, np.ndarray]]:
-            return (session.run(feed, piece.outputs) for feed in feeds)
-
-        return run
-
-    found = sweep(given, make_run, chooser.decide, progress)
+    found = sweep(given, pieces_run(request.run.threads), chooser.decide, progress)
     facts = RoundingFacts(
         effort=request.effort,
         samples=found.samples,

@@ -101,12 +101,7 @@ def load_float_model(
         ModelError: The file is unreadable, or the runtime refuses it (M102).
         UnsupportedModelError: It uses something that quantcli cannot preserve.
     """
-    limits = runnable_versions()
-    model = load_model(path, limits=limits)
-    try:
-        inputs, checked = stated_inputs(model, path, threads=threads)
-    except RuntimeFailure as error:
-        raise ModelError("M302", f"'{path.name}': {error.message}", hint=error.hint) from error
+    model, inputs, checked = load_checked(path, threads=threads)
     if opset is not None and opset < max(model.opset, PER_TENSOR_OPSET):
         raise ModelError(
             "M303",
@@ -160,6 +155,21 @@ def _lower(model: OnnxModel, newest: int) -> tuple[str, ...]:
         raise ModelError("M303", f"{given}, and {reason}", hint=f"export the model for opset {newest}")
     lower_opset(model, newest)
     return (f"{given}; the result has opset {newest}, which changes nothing",)
+
+
+def load_checked(path: Path, *, threads: int) -> tuple[OnnxModel, tuple[InputSpec, ...], tuple[str, ...]]:
+    """The model of a file that the runtime accepts, its inputs, and what the user should know of that check.
+
+    Raises:
+        ModelError: The file is unreadable, or the runtime refuses it (M302).
+        UnsupportedModelError: It uses something that quantcli cannot preserve.
+    """
+    model = load_model(path, limits=runnable_versions())
+    try:
+        inputs, checked = stated_inputs(model, path, threads=threads)
+    except RuntimeFailure as error:
+        raise ModelError("M302", f"'{path.name}': {error.message}", hint=error.hint) from error
+    return model, inputs, checked
 
 
 def load_for_recipe(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quantcli.errors import ModelError, RuntimeFailure
-from quantcli.graph.model_io import load_model, model_digest, model_size
+from quantcli.errors import ModelError
+from quantcli.graph.model_io import model_digest, model_size
 from quantcli.graph.prepare import prepare_lightly
 from quantcli.graph.shapes import stated_values
 from quantcli.graph.whole_view import whole_view
-from quantcli.pipeline.large import stated_inputs
-from quantcli.pipeline.source import FloatModel, ask_runtime_for_types
+from quantcli.pipeline.source import FloatModel, ask_runtime_for_types, load_checked
 from quantcli.runtime.versions import runnable_versions
 
 
@@ -30,17 +29,13 @@ def load_lightly(
         ModelError: The file is unreadable, the runtime refuses it (M302), or the opset cannot be had (M303).
         UnsupportedModelError: It uses something that quantcli cannot preserve, or cannot be raised (M210).
     """
-    limits = runnable_versions()
-    model = load_model(path, limits=limits)
-    try:
-        inputs, checked = stated_inputs(model, path, threads=threads)
-    except RuntimeFailure as error:
-        raise ModelError("M302", f"'{path.name}': {error.message}", hint=error.hint) from error
-    if opset is not None and not model.opset <= opset <= limits.max_opset:
+    model, inputs, checked = load_checked(path, threads=threads)
+    newest = runnable_versions().max_opset
+    if opset is not None and not model.opset <= opset <= newest:
         raise ModelError(
             "M303",
             f"opset {opset} is asked for, but the model has opset {model.opset}; opsets are only raised, to "
-            f"{limits.max_opset} at most",
+            f"{newest} at most",
             hint="leave --opset out",
         )
     prepared = prepare_lightly(model, max(opset or 0, lowest) or None, float_type=float_type)

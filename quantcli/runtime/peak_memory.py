@@ -12,7 +12,6 @@ The child runs this module: a request as JSON on its standard input, the answer 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,12 +23,9 @@ from typing import Any
 import numpy as np
 
 from quantcli.errors import QuantcliError, RuntimeFailure
+from quantcli.runtime.child import last_words, run_child, save_feed
 
 Feed = Mapping[str, np.ndarray]
-
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-
-_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,39 +57,24 @@ def peak_memory(models: Sequence[Path], feeds: Sequence[Feed], *, threads: int =
         samples = []
         for index, feed in enumerate(feeds):
             path = Path(folder) / f"{index}.npz"
-            np.savez(path, *(_plain(array) for array in feed.values()))
+            save_feed(feed, path)
             samples.append({"file": str(path), "names": list(feed)})
         request = {"samples": samples, "threads": threads, "runs": max(runs, len(samples))}
         found = [_ask({**request, "model": None if model is None else str(model)}) for model in (None, *models)]
     return PeakMemory(baseline=found[0], peaks=tuple(found[1:]))
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
-    """Texts that are kept as objects become plain ones, which need no pickle."""
-    return array.astype(np.str_) if array.dtype.kind == "O" else array
-
-
 def _ask(request: Mapping[str, Any]) -> int:
     """What a child answers to ``request``."""
     who = "without a model" if request["model"] is None else f"of '{Path(request['model']).name}'"
-    paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        done = subprocess.run(  # noqa: S603 - this very interpreter, and a module of ours
-            [sys.executable, "-m", __name__ if __name__ != "__main__" else "quantcli.runtime.peak_memory"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        done = run_child("quantcli.runtime.peak_memory", request)
     except (OSError, subprocess.SubprocessError) as error:
         raise _failure(who, str(error)) from error
     try:
         answer = json.loads(done.stdout)
     except ValueError as error:
-        last = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
-        raise _failure(who, last) from error
+        raise _failure(who, last_words(done, f"it ended with status {done.returncode}")) from error
     if "error" in answer:
         raise _failure(who, str(answer["error"]))
     return int(answer["peak"])

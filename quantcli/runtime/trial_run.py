@@ -10,7 +10,6 @@ The child runs this module: a request as JSON on its standard input, the answer 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,13 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quantcli.errors import QuantcliError, RuntimeFailure
+from quantcli.runtime.child import last_words, run_child, save_feed
 
 if TYPE_CHECKING:
     from quantcli.runtime.in_parts import InParts
-
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-
-_TIMEOUT_S = 3600.0
 
 _CRASH = "onnxruntime ended the process by"
 
@@ -67,28 +63,14 @@ def trial_run(
         request["in_parts"] = in_parts
         if feed is not None:
             path = Path(folder) / "sample.npz"
-            np.savez(path, *(_plain(array) for array in feed.values()))
+            save_feed(feed, path)
             request |= {"sample": str(path), "names": list(feed)}
         return _ask(request)
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
-    """Texts that are kept as objects become plain ones, which need no pickle."""
-    return array.astype(np.str_) if array.dtype.kind == "O" else np.asarray(array)
-
-
 def _ask(request: Mapping[str, Any]) -> str:
-    paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "quantcli.runtime.trial_run"],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        done = run_child("quantcli.runtime.trial_run", request)
     except (OSError, subprocess.SubprocessError) as error:
         return f"the process that tries the model did not run: {error}"
     if done.returncode < 0:
@@ -98,8 +80,7 @@ def _ask(request: Mapping[str, Any]) -> str:
     try:
         return str(json.loads(done.stdout)["error"])
     except (ValueError, LookupError):
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        return f"the process that tries the model ended with status {done.returncode}: {last}"
+        return f"the process that tries the model ended with status {done.returncode}: {last_words(done)}"
 
 
 def _answer(request: Mapping[str, Any]) -> str:

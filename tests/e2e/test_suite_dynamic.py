@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from test_suite_conversion import REFUSALS, WIDE, suite, with_constants
+from test_suite_conversion import REFUSALS, assert_near, suite, with_constants
 
 from quantcli.data.base import Sample
 from quantcli.errors import QuantcliError
@@ -51,11 +50,7 @@ def convert_and_check(name: str, path: Path, feed: Sample) -> str:
     # onnxruntime removes a multiplication by a single 1 (the scale of a weight of zeros), and with it the pattern.
     ones = {node for node, layer in solution.layers.items() if layer.weight_params.scale.tolist() == 1}
     assert set(kernels.unfused) <= ones, name
-    for output, values in expected.items():
-        if values.dtype.kind == "f" and values.size and not any(word in name for word in WIDE):
-            # A few roundings to 1/255 of a range each; a wrong scale or axis is far outside.
-            bound = 0.1 * np.abs(values[np.isfinite(values)]).max(initial=0) + 1e-6
-            np.testing.assert_allclose(found[output], values, rtol=0, atol=bound, err_msg=name)
+    assert_near(found, expected, name)
     return "quantized"
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 
 import onnx_ir as ir
 
+from quantcli.graph.names import unique_name
 from quantcli.graph.traverse import bodies
 
 
@@ -26,7 +27,7 @@ def name_nodes(model: ir.Model) -> tuple[str, ...]:
             continue
         if node.name:
             renamed.append(node.name)
-        node.name = _free(_base(node), taken)
+        node.name = unique_name(_base(node), taken)
         seen.add(node.name)
     _name_in_bodies(model.graph, used, taken)
     if not renamed:
@@ -43,7 +44,7 @@ def _name_in_bodies(graph: ir.Graph, used: Counter[str], taken: set[str]) -> Non
                 if node.name and used[node.name] == 1:
                     continue
                 base = _base(node)
-                node.name = _free(base if base not in taken else f"{scope}/{base}", taken)
+                node.name = unique_name(base if base not in taken else f"{scope}/{base}", taken)
             _name_in_bodies(body, used, taken)
 
 
@@ -57,12 +58,3 @@ def _count(node: ir.Node, name: str) -> int:
 
 def _base(node: ir.Node) -> str:
     return node.name or f"{node.op_type}_{next((o.name for o in node.outputs if o.name), '')}"
-
-
-def _free(base: str, taken: set[str]) -> str:
-    name, number = base, 0
-    while name in taken:
-        number += 1
-        name = f"{base}_{number}"
-    taken.add(name)
-    return name
